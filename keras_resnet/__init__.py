@@ -1,0 +1,75 @@
+"""Residual networks for Keras 3: functional models, tf.data pipelines, training runs.
+
+Importing this package loads neither Keras nor TensorFlow; the first use of a name that needs them does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.specs import TABLE as _TABLE
+
+_HOMES = {
+    "keras_resnet.errors": ("InputError", "SaveError"),
+    "keras_resnet.specs": (
+        "Dialect",
+        "ResNetSpec",
+        "count_macs",
+        "count_params",
+        "get_dialect",
+        "get_spec",
+        "list_models",
+    ),
+    "keras_resnet.recipes": ("Preprocessing", "Recipe"),
+    "keras_resnet.models": ("build", "load_model", *_TABLE),
+    "keras_resnet.data": ("load_data", "make_eval_dataset", "make_train_dataset", "resize_with_pad"),
+    "keras_resnet.training": ("compile_model", "reestimate_batchnorm"),
+    "keras_resnet.jobs": ("evaluate", "predict", "train"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table of networks decides what is in it
+
+if TYPE_CHECKING:
+    from keras_resnet.data import load_data, make_eval_dataset, make_train_dataset, resize_with_pad
+    from keras_resnet.errors import InputError, SaveError
+    from keras_resnet.jobs import evaluate, predict, train
+    from keras_resnet.models import build, load_model
+    from keras_resnet.recipes import Preprocessing, Recipe
+    from keras_resnet.specs import Dialect, ResNetSpec, count_macs, count_params, get_dialect, get_spec, list_models
+    from keras_resnet.training import compile_model, reestimate_batchnorm
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("keras-native-resnet")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def _refuse_namesake() -> None:
+    """Raises where the old Keras 2 distribution `keras-resnet` shares this import name."""
+    try:
+        old = importlib.metadata.version("keras-resnet")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise ImportError(
+        f"The old Keras 2 package keras-resnet {old} is installed under the same import name, keras_resnet, and its "
+        "files and ours overwrite each other. Run 'pip uninstall -y keras-resnet keras-native-resnet' and install "
+        "this package again from its checkout."
+    )
+
+
+_refuse_namesake()
+# TensorFlow reads this once, when it is loaded; on AMD processors oneDNN is off by default and training takes
+# up to twice as long. A setting of the user's is kept.
+if "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -1,0 +1,107 @@
+"""Image folders: one sub-folder per class, PNG and JPEG files of any size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.data.splits import ImageData, Split
+from keras_resnet.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I")  # Pillow's names for one-channel images
+
+log = logging.getLogger(__name__)
+
+
+def load_folder(path: Path, name: str, *, split: Callable[[Split], tuple[Split, Split]]) -> ImageData:
+    """Reads the file names and headers of an image folder; pixels are decoded when they are needed.
+
+    Raises:
+        InputError: no class folders, an empty one, one of `train/` and `test/` without the other, a class of
+            `test/` that `train/` does not have, or a file that is not a PNG or JPEG image (its path).
+    """
+    parts = [part for part in ("train", "test") if (path / part).is_dir()]
+    if len(parts) == 1 and _sub_folders(path / parts[0]):
+        raise InputError(
+            f"{name}: an image folder has both train/ and test/, or one sub-folder per class. Received: only {parts[0]}/."
+        )
+    if len(parts) == 2 and all(_sub_folders(path / part) for part in parts):
+        class_names = _sub_folders(path / "train")
+        unknown = sorted(set(_sub_folders(path / "test")) - set(class_names))
+        if unknown:
+            raise InputError(
+                f"{name}: every class of test/ must be in train/ ({', '.join(class_names)}). Received: {', '.join(unknown)}."
+            )
+        train = _list_images(path / "train", class_names)
+        test = _list_images(
+            path / "test", [label for label in class_names if (path / "test" / label).is_dir()], class_names
+        )
+    else:
+        class_names = _sub_folders(path)
+        if not class_names:
+            raise InputError(
+                f"{name}: an image folder must have one sub-folder per class. Received: a folder without any."
+            )
+        train, test = split(_list_images(path, class_names))
+    sizes, gray = set(), True
+    for file in (*train.images, *test.images):
+        file_size, mode = read_header(file)
+        sizes.add(file_size)
+        gray = gray and mode in GRAY_MODES
+    size = sizes.pop() if len(sizes) == 1 else None
+    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size)
+
+
+def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
+    """Returns ((height, width), Pillow mode) of a PNG or JPEG file; raises InputError with its path otherwise."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if image.format not in ("PNG", "JPEG"):
+                raise InputError(f"{path} must be a PNG or JPEG image. Received: {image.format}.")
+            return (image.height, image.width), image.mode
+    except FileNotFoundError as error:
+        raise InputError(f"There is no image at {path}.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} could not be decoded as a PNG or JPEG image: {error}") from error
+
+
+def find_undecodable(paths: Iterable[str]) -> tuple[str, str] | None:
+    """Returns (path, reason) of the first file whose pixels cannot be decoded, or None."""
+    import tensorflow as tf
+
+    from keras_resnet.data.preprocess import decode
+
+    for path in paths:
+        try:
+            decode(tf.io.read_file(path), 3)
+        except tf.errors.OpError as error:
+            return path, error.message.splitlines()[0]
+    return None
+
+
+def _sub_folders(path: Path) -> list[str]:
+    return sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _list_images(path: Path, folders: list[str], class_names: list[str] | None = None) -> Split:
+    files, labels, others = [], [], 0
+    for folder in folders:
+        here = [child for child in sorted((path / folder).rglob("*")) if child.is_file() and child.name[0] != "."]
+        images = [str(child) for child in here if child.suffix.lower() in SUFFIXES]
+        if not images:
+            raise InputError(
+                f"{path / folder}: a class folder must hold at least one image ({', '.join(SUFFIXES)}). "
+                f"Received: {len(here)} other files."
+            )
+        others += len(here) - len(images)
+        files += images
+        labels += [(class_names or folders).index(folder)] * len(images)
+    if others:
+        log.warning("%s: %d files that are not %s were left out", path, others, ", ".join(SUFFIXES))
+    return Split(np.array(files), np.array(labels, np.int64))

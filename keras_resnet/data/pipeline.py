@@ -1,0 +1,171 @@
+"""How images flow to the network: tf.data for training and for evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import augment
+from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
+from keras_resnet.data.splits import ImageData, Split
+from keras_resnet.errors import InputError
+from keras_resnet.recipes import Preprocessing
+
+PREFETCH_BATCHES = 2
+_STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean and std
+
+
+def make_train_dataset(
+    split: Split,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
+    shift_fraction: float = 0.0,
+    horizontal_flip: bool = False,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Batches for `model.fit`, one epoch per iteration, in a new order each time; the rest of an epoch is dropped.
+
+    Order and augmentation are a function of (seed, epoch, step) alone: the n-th iteration of the dataset is
+    epoch `first_epoch + n`, whatever came before.
+
+    Args:
+        split: the images.
+        preprocessing: size and normalisation of the network's input.
+        batch_size: images per batch; a split with fewer gives one batch of them all.
+        seed: of order and augmentation.
+        shift_fraction: random shift by up to this part of a side.
+        horizontal_flip: whether to mirror a random half of the images.
+        first_epoch: number of the first epoch, to start in the middle.
+
+    Returns:
+        A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,)).
+    """
+    number = len(split)
+    batch_size = min(batch_size, number)
+    gather = _make_gather(split, preprocessing)
+    with tf.device("cpu"):
+        epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
+
+    def shuffle(_: tf.Tensor) -> tf.data.Dataset:
+        epoch = epoch_counter.assign_add(1)
+        order = tf.random.experimental.stateless_shuffle(tf.range(number, dtype=tf.int64), seed=[seed, epoch])
+        # A batch of indices, and the seed of its augmentation.
+        steps = number // batch_size
+        batches = tf.reshape(order[: steps * batch_size], [steps, batch_size])
+        seeds = tf.stack(
+            [
+                tf.fill([steps], tf.constant(seed + _AUGMENT_STREAM, tf.int64)),
+                epoch * steps + tf.range(steps, dtype=tf.int64),
+            ],
+            1,
+        )
+        return tf.data.Dataset.from_tensor_slices((batches, seeds))
+
+    def augment_and_normalise(images: tf.Tensor, labels: tf.Tensor, batch_seed: tf.Tensor) -> Any:
+        seeds = tf.random.split(batch_seed, 2)
+        if shift_fraction:
+            images = augment.random_shift(images, shift_fraction, seeds[0])
+        if horizontal_flip:
+            images = augment.random_flip(images, seeds[1])
+        return normalise(images, preprocessing), labels
+
+    dataset = tf.data.Dataset.range(1).flat_map(shuffle)
+    dataset = dataset.map(lambda indices, batch_seed: (*gather(indices), batch_seed), tf.data.AUTOTUNE)
+    dataset = dataset.map(augment_and_normalise, tf.data.AUTOTUNE)
+    # flat_map hides how many batches there are; Keras shows it in its progress bar.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(number // batch_size))
+    return dataset.prefetch(PREFETCH_BATCHES)
+
+
+_AUGMENT_STREAM = 1_000_003  # keeps the draws of augmentation apart from those of the order
+
+
+def make_eval_dataset(split: Split, preprocessing: Preprocessing, *, batch_size: int = 64) -> tf.data.Dataset:
+    """Batches of every image once, in order; the last may be smaller. Types and shapes as `make_train_dataset`."""
+    gather = _make_gather(split, preprocessing)
+    dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
+    dataset = dataset.map(gather, tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda images, labels: (normalise(images, preprocessing), labels), tf.data.AUTOTUNE)
+    return dataset.prefetch(PREFETCH_BATCHES)
+
+
+def _make_gather(split: Split, preprocessing: Preprocessing) -> Any:
+    """A function from a batch of indices to (pixels 0-255 at the network's size, labels)."""
+    height, width, channels = preprocessing.input_shape
+    # Tensors made here, outside the functions below, are captured by reference and not copied into the graph.
+    with tf.device("cpu"):
+        labels = tf.constant(split.labels)
+        images = tf.constant(split.images)
+    if not split.encoded:
+        if split.images.shape[-1] != channels:
+            raise InputError(
+                f"The images have {split.images.shape[-1]} channels and the preprocessing {channels}; they must match."
+            )
+
+        def gather_pixels(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # Small uint8 images are gathered; only the batch is ever resized and float.
+            return resize_with_pad(tf.gather(images, indices), height, width), tf.gather(labels, indices)
+
+        return gather_pixels
+    from_path = split.images.dtype.kind == "U"
+
+    def read_one(image: tf.Tensor) -> tf.Tensor:
+        return resize_with_pad(decode(tf.io.read_file(image) if from_path else image, channels), height, width)
+
+    def gather_files(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = tf.map_fn(
+            read_one,
+            tf.gather(images, indices),
+            fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32),
+        )
+        return pixels, tf.gather(labels, indices)
+
+    return gather_files
+
+
+def compute_preprocessing(
+    data: ImageData, split: Split, image_size_pixels: tuple[int, int] | None = None
+) -> Preprocessing:
+    """Chooses the input size and measures mean and std of each channel on the images of `split`.
+
+    The size is the images' own where they all have the same, up to 224 pixels, otherwise 224x224. Statistics are
+    exact for arrays; for files they are estimated on up to 1,000 of them.
+    """
+    size = image_size_pixels or data.image_size_pixels
+    if size is None or (image_size_pixels is None and max(size) > 224):
+        size = (224, 224)
+    levels = np.arange(256) / 255
+    counts = np.zeros((data.channels, 256))
+    for pixels in _pixel_chunks(split, data.channels):
+        for channel in range(data.channels):
+            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+    weights = counts / counts.sum(1, keepdims=True)
+    mean = weights @ levels
+    variance = weights @ levels**2 - mean**2
+    # A constant channel has no spread to divide by.
+    std = np.where(variance > 1e-8, np.sqrt(np.maximum(variance, 1e-8)), 1.0)
+    return Preprocessing(
+        image_size_pixels=(int(size[0]), int(size[1])),
+        channels=data.channels,
+        mean=tuple(round(float(value), 6) for value in mean),
+        std=tuple(round(float(value), 6) for value in std),
+    )
+
+
+def _pixel_chunks(split: Split, channels: int) -> Any:
+    if not split.encoded:
+        for start in range(0, len(split), 1024):
+            yield split.images[start : start + 1024]
+        return
+    for index in np.unique(np.linspace(0, len(split) - 1, _STATISTICS_SAMPLE).astype(int)):
+        image = split.images[index]
+        contents = tf.io.read_file(image) if isinstance(image, str) else image
+        try:
+            yield decode(contents, channels).numpy()
+        except tf.errors.OpError as error:
+            where = image if isinstance(image, str) else f"image {index}"
+            raise InputError(f"{where} could not be decoded as a PNG or JPEG image: {error.message}") from error

@@ -1,0 +1,103 @@
+"""Decode, resize with pad, normalise: the same graph in training, prediction and serving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet.errors import InputError
+from keras_resnet.recipes import Preprocessing
+
+
+def decode(encoded: Any, channels: int) -> tf.Tensor:
+    """`uint8 pixels` of one PNG or JPEG: a scalar string to (height, width, channels).
+
+    Colour becomes gray where `channels` is 1 and gray becomes colour where it is 3; an alpha channel is dropped.
+    """
+    return tf.io.decode_image(encoded, channels=channels, dtype=tf.uint8, expand_animations=False)
+
+
+def fitted_size(height: Any, width: Any, target_height: int, target_width: int) -> tuple[Any, Any, Any, Any]:
+    """`floor(size * min(target / size))`: (new height, new width, rows above, columns left of the image).
+
+    In integers, for numbers or int64 tensors: `tf.image.resize_with_pad` divides in float32 and loses a pixel
+    where the quotient falls just below an integer (32 to 224 comes out as 223 and a black line).
+    """
+    wide = width * target_height >= height * target_width  # the width decides the scale
+    by_width = (
+        _at_least_1(height * target_width // width),
+        target_width,
+        (target_height * width - height * target_width) // (2 * width),
+        0,
+    )
+    by_height = (
+        target_height,
+        _at_least_1(width * target_height // height),
+        0,
+        (target_width * height - width * target_height) // (2 * height),
+    )
+    if isinstance(wide, bool):
+        return by_width if wide else by_height
+    return tuple(
+        tf.where(wide, tf.cast(a, tf.int64), tf.cast(b, tf.int64)) for a, b in zip(by_width, by_height, strict=True)
+    )
+
+
+def _at_least_1(size: Any) -> Any:
+    return max(size, 1) if isinstance(size, int) else tf.maximum(size, 1)
+
+
+def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
+    """`pad(bilinear(images))`: scales to the largest size that fits, keeps the shape, centres it on zeros.
+
+    Equal to `tf.image.resize_with_pad`, except where that loses a pixel to float rounding (see `fitted_size`).
+
+    Args:
+        images: (height, width, channels) or (batch, height, width, channels), any real type, any size.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        float32 of the same rank, in the units of the input.
+    """
+    if height < 1 or width < 1:
+        raise InputError(
+            f"resize_with_pad needs a height and a width of at least 1 pixel. Received: {height}, {width}."
+        )
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank not in (3, 4):
+        raise InputError(
+            "resize_with_pad takes (height, width, channels) or (batch, height, width, channels). "
+            f"Received: shape {tuple(images.shape)}."
+        )
+    spatial = images.shape[-3:-1]
+    if spatial.is_fully_defined():
+        if 0 in spatial:
+            raise InputError(
+                f"resize_with_pad needs images of at least 1x1 pixel. Received: shape {tuple(images.shape)}."
+            )
+        if tuple(spatial) == (height, width):
+            return tf.cast(images, tf.float32)
+        new_height, new_width, top, left = fitted_size(spatial[0], spatial[1], height, width)
+    else:
+        size = tf.shape(images, out_type=tf.int64)[-3:-1]
+        new_height, new_width, top, left = (
+            tf.cast(value, tf.int32) for value in fitted_size(size[0], size[1], height, width)
+        )
+    resized = tf.image.resize(images, [new_height, new_width], method="bilinear")
+    padded = tf.image.pad_to_bounding_box(tf.cast(resized, tf.float32), top, left, height, width)
+    return tf.ensure_shape(padded, [*images.shape[:-3], height, width, images.shape[-1]])
+
+
+def normalise(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
+    """`(images / 255 - mean) / std` per channel, float32: (..., channels) of pixel values 0-255 to the same shape."""
+    # One multiply-add per value: the constants are folded in float64.
+    scale = [1.0 / (255.0 * std) for std in preprocessing.std]
+    offset = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+    return tf.cast(images, tf.float32) * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
+
+
+def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
+    """`normalise(resize_with_pad(images))`: one image or a batch of pixels 0-255 to the network's input."""
+    return normalise(resize_with_pad(images, *preprocessing.image_size_pixels), preprocessing)

@@ -1,0 +1,128 @@
+"""Which images: `load_data` finds a data set by name or path and reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.data import folders, tfds_source
+from keras_resnet.data.splits import ImageData, Split, check_labels, split_stratified
+from keras_resnet.errors import InputError
+
+# The parts of a set that comes unsplit are the same for every run, so that test images stay test images.
+FIXED_SPLIT_SEED = 0
+TEST_FRACTION = 0.2
+
+
+def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
+    """Reads a labelled image data set: training and test images, labels, class names.
+
+    Args:
+        name: "digits" (scikit-learn's 1,797 scans of 8x8 pixels, no network needed); or the path of a folder with
+            one sub-folder per class (`train/` and `test/` used if there); or of an .npz file (`x_train, y_train,
+            x_test, y_test`, or `images, labels`); or the TFDS name of an image classification set, such as
+            "mnist", "fashion_mnist", "cifar10". An existing path wins over a name.
+        data_dir: where TFDS keeps prepared sets; by default the environment's TFDS_DATA_DIR, or TFDS' own folder.
+
+    Returns:
+        The data. A set without a test split is split 80/20, stratified, always in the same way.
+
+    Raises:
+        InputError: nothing of that name, not prepared and no network, a label out of range, an empty class, a
+            file that is not an image.
+    """
+    path = Path(name)
+    text = os.fspath(name)
+    if path.is_dir():
+        return folders.load_folder(path, text, split=_split_fixed)
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise InputError(
+                f"A data file must be an .npz archive; a data folder holds one folder per class. Received: {text}."
+            )
+        return _load_npz(path, text)
+    if text == "digits":
+        return _load_digits()
+    if path.suffix == ".npz" or os.sep in text or path.is_absolute():
+        raise InputError(f"There is no file or folder at {text!r} (seen from {Path.cwd()}).")
+    return tfds_source.load_tfds(text, data_dir, split=_split_fixed)
+
+
+def _split_fixed(data: Split) -> tuple[Split, Split]:
+    rest, drawn = split_stratified(data.labels, TEST_FRACTION, FIXED_SPLIT_SEED)
+    return data.take(rest), data.take(drawn)
+
+
+def _load_digits() -> ImageData:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # 17 gray levels, 0 to 16, become 0 to 255.
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    train, test = _split_fixed(Split(pixels, digits.target.astype(np.int64)))
+    names = tuple(str(name) for name in digits.target_names)
+    return ImageData("digits", "scikit-learn load_digits", train, test, names, 1, (8, 8))
+
+
+def _load_npz(path: Path, name: str) -> ImageData:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{name} could not be read as an .npz archive of plain arrays: {error}") from error
+    four, two = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
+    if all(key in arrays for key in four):
+        train = _npz_split(arrays, "x_train", "y_train", name)
+        test = _npz_split(arrays, "x_test", "y_test", name)
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise InputError(
+                f"{name}: x_train and x_test must hold images of one shape. "
+                f"Received: {train.images.shape[1:]} and {test.images.shape[1:]}."
+            )
+        labels = train.labels
+    elif all(key in arrays for key in two):
+        everything = _npz_split(arrays, "images", "labels", name)
+        labels = everything.labels
+        train, test = _split_fixed(everything)
+    else:
+        raise InputError(
+            f"{name} must hold {', '.join(four)}, or {', '.join(two)}. Received: {', '.join(arrays) or 'nothing'}."
+        )
+    if "class_names" in arrays:
+        names = tuple(str(value) for value in arrays["class_names"])
+    else:
+        # Without names, classes are the labels of the training images, which must leave no gap: a stray -1 or
+        # 255 (a usual mark for "unknown") would otherwise become a class.
+        names = tuple(str(value) for value in range(len(np.unique(labels))))
+        check_labels(labels, len(names), f"{name}, with {len(names)} different labels and no class_names")
+    height, width, channels = train.images.shape[1:]
+    return ImageData(name, "npz", train, test, names, channels, (height, width))
+
+
+def _npz_split(arrays: dict[str, np.ndarray], images_key: str, labels_key: str, name: str) -> Split:
+    images, labels = arrays[images_key], arrays[labels_key]
+    if images.dtype != np.uint8:
+        raise InputError(
+            f"{name}: {images_key} must be uint8 pixels, 0 to 255. Received: {images.dtype}"
+            + (f" from {images.min()} to {images.max()}." if images.size and images.dtype.kind in "iuf" else ".")
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise InputError(
+            f"{name}: {images_key} must be (number, height, width) or (number, height, width, channels). "
+            f"Received: shape {arrays[images_key].shape}."
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise InputError(
+            f"{name}: {labels_key} must be integers, one per image. Received: {labels.dtype}, shape {labels.shape}."
+        )
+    if len(images) != len(labels):
+        raise InputError(
+            f"{name}: {images_key} has {len(images)} images and {labels_key} {len(labels)} labels; they must match."
+        )
+    return Split(images, labels.astype(np.int64))

@@ -1,0 +1,20 @@
+"""The errors this package raises on purpose: what must hold, what was received, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A value from outside that the package cannot use; the message says what is allowed."""
+
+
+class SaveError(OSError):
+    """A file could not be written; the message says what survives."""
+
+
+def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
+    """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
+    near = difflib.get_close_matches(received, list(allowed), n=count, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

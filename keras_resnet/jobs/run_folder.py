@@ -1,0 +1,231 @@
+"""The run folder: taken by one process at a time, never overwritten, every file written beside and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.data import ImageData
+from keras_resnet.errors import InputError, SaveError
+from keras_resnet.recipes import Preprocessing, Recipe
+from keras_resnet.specs import ResNetSpec
+
+RUN_FILE = "run.json"
+MODEL_FILE = "model.keras"
+CHECKPOINT_FILE = "checkpoint.keras"
+HISTORY_FILE = "history.csv"
+CURVES_FILE = "curves.png"
+CONFUSION_FILE = "confusion.png"
+_LOCK_FILE = "running.json"
+_PARTIAL = "partial-"  # prefix of a file that is being written
+
+
+class RunFolder:
+    """A new run folder, held by this process from `open` to `close`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._made = False
+
+    def check_free(self) -> None:
+        """Raises InputError, saying what is there, unless the folder is missing or empty."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise InputError(f"A run folder must be a new or an empty folder. Received: {self.path}, which is a file.")
+        names = sorted(child.name for child in self.path.iterdir())
+        if not names:
+            return
+        advice = "Choose another --run-dir, or remove this one."
+        if _LOCK_FILE in names:
+            raise InputError(f"{self._describe_lock()} {advice}")
+        if RUN_FILE in names:
+            raise InputError(f"The run folder {self.path} already holds a run{self._describe_run()}. {advice}")
+        raise InputError(
+            f"A run folder must be a new or an empty folder. Received: {self.path}, which holds {', '.join(names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}. {advice}"
+        )
+
+    def _describe_lock(self) -> str:
+        try:
+            lock = json.loads((self.path / _LOCK_FILE).read_text())
+            process, host, started = lock["process"], lock["host"], lock["started"]
+        except (OSError, ValueError, KeyError):
+            return f"The run folder {self.path} is in use, or was left by a run that was stopped."
+        kept = f" It left {CHECKPOINT_FILE}, its best epoch." if (self.path / CHECKPOINT_FILE).exists() else ""
+        if host != platform.node():
+            return f"The run folder {self.path} is in use by process {process} on {host} since {started}."
+        if _is_alive(process):
+            return f"The run folder {self.path} is in use by process {process} since {started}."
+        return f"The run folder {self.path} was left by process {process}, started {started}, which was stopped.{kept}"
+
+    def _describe_run(self) -> str:
+        with contextlib.suppress(InputError):
+            run = load_run(self.path)
+            return f" ({run.spec.name} on {run.record['data']['name']}, test accuracy {run.record['test']['accuracy']:.4f})"
+        return ""
+
+    def open(self) -> None:
+        """Makes the folder and takes it for this process; raises InputError where it is not free."""
+        self.check_free()
+        self._made = not self.path.exists()
+        lock = {
+            "process": os.getpid(),
+            "host": platform.node(),
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # "x" fails where another process was faster.
+            with open(self.path / _LOCK_FILE, "x", encoding="utf-8") as file:
+                json.dump(lock, file)
+        except FileExistsError as error:
+            raise InputError(self._describe_lock()) from error
+        except OSError as error:
+            raise SaveError(f"The run folder {self.path} cannot be written: {error}") from error
+
+    def close(self, *, finished: bool) -> None:
+        """Gives the folder back. An unfinished run leaves its checkpoint, or without one nothing at all."""
+        for child in self.path.glob(f"{_PARTIAL}*"):
+            child.unlink(missing_ok=True)
+        (self.path / _LOCK_FILE).unlink(missing_ok=True)
+        if finished or (self.path / CHECKPOINT_FILE).exists():
+            return
+        for name in (RUN_FILE, MODEL_FILE, HISTORY_FILE, CURVES_FILE, CONFUSION_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # somebody put a file of theirs there meanwhile
+                self.path.rmdir()
+
+    def write(self, name: str, writer: Callable[[Path], object]) -> None:
+        """Has `writer` write a file beside, then renames it to `name`; an older `name` survives any failure.
+
+        Raises:
+            SaveError: the disk is full, the folder not writable, ...; says what is left.
+        """
+        target, partial = self.path / name, self.path / f"{_PARTIAL}{name}"
+        try:
+            writer(partial)
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except Exception as error:  # h5py and zipfile have errors of their own for a full disk
+            partial.unlink(missing_ok=True)
+            left = [n for n in (name, CHECKPOINT_FILE) if (self.path / n).exists()]
+            rest = f"{self.path / left[0]}, written before, is unchanged." if left else "Nothing was written before it."
+            raise SaveError(f"{target} could not be written: {error}. {rest}") from error
+
+    def write_json(self, name: str, value: object) -> None:
+        """Writes `value` as indented JSON."""
+        self.write(name, lambda path: path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", "utf-8"))
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Writes `rows`, all with the keys of the first, under a header."""
+
+        def writer(path: Path) -> None:
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, list(rows[0]))
+                table.writeheader()
+                table.writerows(rows)
+
+        self.write(name, writer)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it lives and is another user's
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its folder tells it."""
+
+    path: Path
+    spec: ResNetSpec
+    preprocessing: Preprocessing
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    record: dict[str, Any]  # run.json
+
+    @property
+    def model_path(self) -> Path:
+        """The saved model, which ends in logits."""
+        return self.path / MODEL_FILE
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Reads a finished run; raises InputError where the folder holds none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(
+            f"A run folder must be a folder that 'keras-resnet train' wrote. Received: {folder}, which is none."
+        )
+    missing = [name for name in (RUN_FILE, MODEL_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"A run folder must hold {RUN_FILE} and {MODEL_FILE}. Received: {folder}, without {' and '.join(missing)}."
+        )
+    try:
+        record = json.loads((folder / RUN_FILE).read_text("utf-8"))
+        return Run(
+            folder,
+            ResNetSpec.from_dict(record["model"]["spec"]),
+            Preprocessing.from_dict(record["preprocessing"]),
+            Recipe.from_dict(record["recipe"]),
+            tuple(record["data"]["class_names"]),
+            record,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
+
+
+def describe_data(data: ImageData, name: str) -> dict[str, Any]:
+    """What `run.json` says of the data; a path is stored whole, so that it is found from any folder."""
+    stored = os.path.abspath(name) if data.source in ("folder", "npz") else data.name
+    return {"name": stored, "source": data.source, "class_names": list(data.class_names), "channels": data.channels}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory and accelerators, as far as the system tells."""
+    import tensorflow as tf
+
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        processor = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), processor)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine: dict[str, Any] = {"system": platform.system(), "processor": processor, "cores": cores}
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        machine["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    machine["accelerators"] = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in tf.config.list_physical_devices()
+        if device.device_type != "CPU"
+    ]
+    machine["onednn"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
+    return machine
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": platform.python_version()}
+    for package in ("keras-native-resnet", "keras", "tensorflow", "tensorflow-datasets", "numpy", "scikit-learn"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

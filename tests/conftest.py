@@ -1,0 +1,78 @@
+"""Shared by all tests: the opt-in for slow ones, small data, one trained run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras_resnet  # noqa: E402, F401 - before TensorFlow, so that oneDNN is on as for a user
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes each")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    """The folder of prepared TFDS sets, where there is one."""
+    here = Path(os.environ.get("TFDS_DATA_DIR") or Path(__file__).parents[2] / "shared" / "tensorflow_datasets")
+    if not (here / "mnist").is_dir():
+        pytest.skip("no prepared TFDS sets: set TFDS_DATA_DIR to a folder that has mnist")
+    return here
+
+
+def draw_images(number, height, width, channels, classes, seed=0):
+    """Images of noise whose mean brightness tells the class, so that a network can learn them in a few steps."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(number) % classes
+    base = 255 * (labels + 0.5) / classes
+    noise = rng.normal(0, 12, (number, height, width, channels))
+    return np.clip(base[:, None, None, None] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
+
+
+def write_folder(root, images, labels, names, suffix=".png"):
+    """Writes images as files into one sub-folder per class."""
+    from PIL import Image
+
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = Path(root) / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / f"{index:04d}{suffix}")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def npz(tmp_path_factory):
+    """An .npz of 96 training and 24 test images, 8x8, 3 classes."""
+    path = tmp_path_factory.mktemp("npz") / "shades.npz"
+    x_train, y_train = draw_images(96, 8, 8, 1, 3, seed=1)
+    x_test, y_test = draw_images(24, 8, 8, 1, 3, seed=2)
+    np.savez(
+        path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=["dark", "gray", "light"]
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(npz, tmp_path_factory):
+    """A finished run of the smallest CIFAR form on `npz`."""
+    from keras_resnet import jobs
+
+    return jobs.train(
+        npz,
+        model="resnet8_cifar",
+        run_dir=tmp_path_factory.mktemp("runs") / "run",
+        recipe={"epochs": 3, "batch_size": 16, "seed": 3},
+        verbose=0,
+    )

@@ -1,0 +1,311 @@
+"""Building, saving and loading networks."""
+
+import inspect
+import itertools
+import subprocess
+import sys
+
+import keras
+import keras_resnet
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras_resnet import InputError, ResNetSpec, build, count_params, get_spec, load_model, models
+from keras_resnet.specs import D2L, TABLE, TORCHVISION, iter_layers
+
+BUILT_ROWS = [name for name in TABLE if name != "resnet1202_cifar"]  # that one is a slow test of its own
+
+
+@pytest.fixture(autouse=True)
+def _clear():
+    yield
+    keras.utils.clear_session()
+
+
+def _check_against_spec(model, spec, input_shape, classes):
+    """The built model has the layers with weights that counting foresaw, with their shapes, and no others."""
+    foreseen = list(iter_layers(spec, input_shape, classes))
+    assert [layer.name for layer in model.layers if layer.weights] != []
+    assert {layer.name for layer in model.layers if layer.weights} == {cost.name for cost in foreseen}
+    for cost in foreseen:
+        layer = model.get_layer(cost.name)
+        assert sum(int(np.prod(w.shape)) for w in layer.trainable_weights) == cost.parameters, cost.name
+        assert sum(int(np.prod(w.shape)) for w in layer.non_trainable_weights) == cost.statistics, cost.name
+        assert tuple(layer.output.shape[1:]) == cost.output_shape, cost.name
+    assert model.count_params() == count_params(spec, input_shape, classes)
+
+
+@pytest.mark.parametrize("name", BUILT_ROWS)
+def test_every_row_builds_as_counted(name):
+    row = TABLE[name]
+    model = build(name, row.input_shape, row.classes)
+    _check_against_spec(model, row.spec, row.input_shape, row.classes)
+    assert model.name == name
+    assert model.input_shape == (None, *row.input_shape)
+    assert model.output_shape == (None, row.classes)
+
+
+@st.composite
+def specs(draw):
+    stages = draw(st.integers(1, 3))
+    block = draw(st.sampled_from(["basic", "bottleneck"]))
+    widths = sorted(draw(st.lists(st.integers(2, 9), min_size=stages, max_size=stages)))
+    return ResNetSpec(
+        "drawn",
+        block,
+        depths=tuple(draw(st.lists(st.integers(1, 2), min_size=stages, max_size=stages))),
+        filters=tuple(widths),
+        strides=tuple(draw(st.lists(st.integers(1, 3), min_size=stages, max_size=stages))),
+        stem=draw(st.sampled_from(["imagenet", "cifar"])),
+        stem_filters=draw(st.integers(1, widths[0])),
+        width_per_group=draw(st.sampled_from([32, 64, 128])) if block == "bottleneck" else 64,
+        shortcut=draw(st.sampled_from(["A", "B"])),
+        zero_gamma=draw(st.booleans()),
+        dialect=draw(st.sampled_from([TORCHVISION, D2L])),
+    )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(specs(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 7))
+def test_any_spec_builds_as_counted(spec, height, width, channels, classes):
+    model = build(spec, (height, width, channels), classes)
+    _check_against_spec(model, spec, (height, width, channels), classes)
+    probabilities = model(np.ones((2, height, width, channels), np.float32))
+    np.testing.assert_allclose(np.sum(probabilities, -1), 1, atol=1e-5)
+    keras.utils.clear_session()
+
+
+def test_layer_names_are_an_interface():
+    names = [layer.name for layer in build("resnet50").layers]
+    assert names[:7] == ["images", "stem_pad", "stem_conv", "stem_bn", "stem_relu", "stem_pool_pad", "stem_pool"]
+    block = [n.removeprefix("stage2_block1_") for n in names if n.startswith("stage2_block1_")]
+    assert sorted(block) == sorted(
+        "conv1 bn1 relu1 pad2 conv2 bn2 relu2 conv3 bn3 shortcut_conv shortcut_bn add out".split()
+    )
+    assert names[-3:] == ["head_pool", "head_logits", "head_probabilities"]
+    names = [layer.name for layer in build("resnet20_cifar", classifier_activation=None).layers]
+    block = [n.removeprefix("stage2_block1_") for n in names if n.startswith("stage2_block1_")]
+    assert sorted(block) == sorted("pad1 conv1 bn1 relu1 conv2 bn2 shortcut_pool shortcut_pad add out".split())
+    assert names[-1] == "head_logits"
+
+
+def test_names_do_not_depend_on_what_was_built_before():
+    first = [layer.name for layer in build("resnet20_cifar").layers]
+    assert [layer.name for layer in build("resnet20_cifar").layers] == first
+    assert all(name == "images" or name.startswith(("stem_", "stage", "head_")) for name in first)
+
+
+def test_every_layer_is_channels_last_whatever_the_global_setting():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        for name in ("resnet50", "resnet20_cifar", "resnet18_d2l"):
+            model = build(name, TABLE[name].input_shape)
+            for layer in model.layers:
+                # The one exception pads the last axis, the channels, by reading it as a width.
+                expected = "channels_first" if layer.name.endswith("_shortcut_pad") else "channels_last"
+                assert getattr(layer, "data_format", expected) == expected, layer.name
+            assert model.get_layer("head_pool").output.shape[-1] == model.get_layer("head_logits").input.shape[-1]
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+def test_shortcut_a_subsamples_and_appends_zeros():
+    model = build("resnet8_cifar", (5, 6, 1), 10)
+    join = model.get_layer("stage2_block1_add")
+    probe = keras.Model(model.inputs, [model.get_layer("stage1_block1_out").output, join.input[1]])
+    x, skipped = (np.asarray(v) for v in probe(np.random.default_rng(0).normal(size=(2, 5, 6, 1)).astype("float32")))
+    assert skipped.shape == (2, 3, 3, 32)
+    np.testing.assert_array_equal(skipped[..., :16], x[:, ::2, ::2])
+    assert not skipped[..., 16:].any()
+
+
+def test_dynamic_sizes_share_weights():
+    fixed = build("resnet8_cifar", (20, 12, 3), 4)
+    free = build("resnet8_cifar", (None, None, 3), 4)
+    free.set_weights(fixed.get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 20, 12, 3)).astype("float32")
+    np.testing.assert_allclose(fixed(x), free(x), atol=1e-6)
+
+
+def test_include_top_pooling_and_input_tensor():
+    body = build("resnet18", (64, 96, 3), include_top=False)
+    assert body.output_shape == (None, 2, 3, 512)
+    assert body.output.name.split("/")[-1] == body.get_layer("stage4_block2_out").output.name.split("/")[-1]
+    for kind in ("avg", "max"):
+        assert build("resnet18", (64, 96, 3), include_top=False, pooling=kind).output_shape == (None, 512)
+    images = keras.Input((64, 96, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(images)
+    model = build("resnet18", input_tensor=scaled, classes=7)
+    assert model.inputs[0] is images
+    assert model.output_shape == (None, 7)
+    assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+
+
+def test_zero_gamma_makes_blocks_identities():
+    spec = ResNetSpec("zero", "bottleneck", (2,), (4,), (1,), stem="cifar", stem_filters=16, zero_gamma=True)
+    model = build(spec, (8, 8, 3), include_top=False)
+    probe = keras.Model(model.inputs, [model.get_layer("stem_relu").output, model.output])
+    stem, out = probe(np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype("float32"))
+    np.testing.assert_array_equal(stem, out)
+
+
+def test_a_network_trains_in_mixed_precision_with_a_float32_head():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build("resnet8_cifar", (8, 8, 1), 3)
+        assert model.output.dtype == "float32"
+        assert model.get_layer("stage1_block1_conv1").compute_dtype == "bfloat16"
+        assert model.get_layer("stem_bn").moving_mean.dtype == "float32"
+        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+        loss = model.train_on_batch(np.ones((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 0]))
+        assert np.isfinite(loss)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_named_builders_take_the_arguments_of_keras_applications(name):
+    theirs = inspect.signature(keras.applications.ResNet50).parameters
+    ours = inspect.signature(getattr(keras_resnet, name)).parameters
+    assert list(ours) == list(theirs)
+    for argument, parameter in ours.items():
+        expected = {"weights": None, "name": name}.get(argument, theirs[argument].default)
+        assert parameter.default == expected, argument
+
+
+def test_named_builders_build_their_row(tmp_path):
+    model = keras_resnet.resnet20_cifar(classes=10)
+    assert (model.name, model.input_shape, model.count_params()) == ("resnet20_cifar", (None, 32, 32, 3), 271_098)
+    path = tmp_path / "mine.weights.h5"
+    model.save_weights(path)
+    again = keras_resnet.resnet20_cifar(weights=path, classes=10)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "imagenet"}, r"resnet18 ships no weights.*keras.applications"),
+        ({"weights": "nowhere.weights.h5"}, r"path of an existing file. Received: 'nowhere.weights.h5'"),
+        ({"input_shape": (0, 32, 3)}, r"at least one pixel is left .* Received: \(0, 32, 3\)"),
+        ({"classes": 0}, r"classes must be an integer of at least 1. Received: 0"),
+        ({"pooling": "avg"}, r"pooling is for include_top=False"),
+        ({"include_top": False, "pooling": "mean"}, r"pooling must be 'avg', 'max' or None. Received: 'mean'"),
+        ({"classifier_activation": "softmaks"}, r"Keras activation such as 'softmax'.* Received: 'softmaks'"),
+        ({"input_tensor": np.zeros((1, 8, 8, 3))}, r"input_tensor must be a Keras tensor"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(InputError, match=message):
+        keras_resnet.resnet18(**arguments)
+
+
+def test_input_shape_must_be_that_of_input_tensor():
+    with pytest.raises(InputError, match=r"that of input_tensor, \(8, 8, 3\), or left out. Received: \(9, 9, 3\)"):
+        build("resnet8_cifar", (9, 9, 3), input_tensor=keras.Input((8, 8, 3)))
+
+
+def test_unknown_network_names_the_nearest():
+    with pytest.raises(InputError, match=r"Did you mean 'resnet18'"):
+        build("resnet_18")
+
+
+LOAD_WITHOUT_US = """
+import sys
+sys.modules["keras_resnet"] = None  # importing it would fail
+import keras, numpy as np
+x = np.load(sys.argv[1] + "/x.npy")
+for name in sys.argv[2:]:
+    model = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras")
+    np.testing.assert_allclose(model(x), np.load(f"{sys.argv[1]}/{name}.npy"), atol=1e-5)
+    print(name, end=" ")
+"""
+
+
+def test_saved_models_load_in_a_fresh_process_without_this_package(tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    names = ["resnet18", "resnet50", "resnet8_cifar", "resnet8_cifar_b", "resnet18_d2l"]
+    for name in names:
+        model = build(name, (32, 32, 3), 5)
+        model.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", model(x))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_WITHOUT_US, str(tmp_path), *names], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == names, done.stderr
+
+
+def test_load_model_refuses_what_is_no_model(tmp_path):
+    with pytest.raises(InputError, match=r"must be a .keras file. Received: 'nothing.keras', which is not a file"):
+        load_model("nothing.keras")
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"PK not really")
+    with pytest.raises(InputError, match=r"broken.keras could not be read as a Keras model: "):
+        load_model(broken)
+
+
+def test_the_recursion_limit_is_raised_and_put_back():
+    before = sys.getrecursionlimit()
+    with models._recursion_limit(before + 1000):
+        assert sys.getrecursionlimit() == before + 1000
+    assert sys.getrecursionlimit() == before
+    with models._recursion_limit(10):
+        assert sys.getrecursionlimit() == before
+    limits = []
+    for depth in (20, 200):  # deep enough for Keras, which fails at its default of 1,000
+        spec = ResNetSpec("deep", "basic", (depth,), (2,), (1,), stem="cifar", stem_filters=2)
+        limits.append(models._FRAMES_PER_LAYER * 8 * (sum(spec.depths) + 4))
+    assert build(spec, (4, 4, 1), 2).count_params() == count_params(spec, (4, 4, 1), 2)
+    assert limits[1] > 1000
+
+
+@pytest.mark.slow
+def test_resnet1202_builds_saves_and_loads(tmp_path):
+    model = keras_resnet.resnet1202_cifar(classes=10)
+    _check_against_spec(model, get_spec("resnet1202_cifar"), (32, 32, 3), 10)
+    x = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
+    expected = np.asarray(model(x))
+    model.save(tmp_path / "deep.keras")
+    loaded = load_model(tmp_path / "deep.keras")
+    np.testing.assert_allclose(loaded(x), expected, atol=1e-5)
+    assert sys.getrecursionlimit() <= 3000
+
+
+# S1's summary of its ResNet-18 for input (224, 224, 1), group by group.
+S1_SUMMARY = {"stem_conv": 3_200, "stem_bn": 256, "stages": (148_736, 526_976, 2_102_528, 8_399_360), "head": 5_130}
+
+
+def test_resnet18_d2l_is_the_tutorials_network():
+    model = keras_resnet.resnet18_d2l(input_shape=(224, 224, 1), classes=10)
+    assert model.get_layer("stem_conv").count_params() == S1_SUMMARY["stem_conv"]
+    assert model.get_layer("stem_bn").count_params() == S1_SUMMARY["stem_bn"]
+    for stage, expected in enumerate(S1_SUMMARY["stages"], 1):
+        layers = [layer for layer in model.layers if layer.name.startswith(f"stage{stage}_")]
+        assert sum(layer.count_params() for layer in layers) == expected
+    assert model.get_layer("head_logits").count_params() == S1_SUMMARY["head"]
+    assert (model.count_params(), sum(int(np.prod(w.shape)) for w in model.trainable_weights)) == (
+        11_186_186,
+        11_178_378,
+    )
+    shapes = [model.get_layer(f"stage{s}_block2_out").output.shape[1:] for s in (1, 2, 3, 4)]
+    assert shapes == [(56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512)]
+    bn = model.get_layer("stem_bn")
+    assert (bn.epsilon, bn.momentum) == (1e-3, 0.99)
+
+
+def test_resnet18_d2l_has_the_shapes_of_the_chapter():
+    """S2: (1, 96, 96, 1) through the stages: 24x24x64, 24x24x64, 12x12x128, 6x6x256, 3x3x512, then 10."""
+    model = keras_resnet.resnet18_d2l(input_shape=(96, 96, 1), classes=10)
+    names = ["stem_pool", *(f"stage{s}_block2_out" for s in (1, 2, 3, 4))]
+    assert [model.get_layer(name).output.shape[1:] for name in names] == [
+        (24, 24, 64), (24, 24, 64), (12, 12, 128), (6, 6, 256), (3, 3, 512)
+    ]  # fmt: skip
+    assert model.output_shape == (None, 10)
+
+
+def test_table_order_has_no_duplicates():
+    assert all(a != b for a, b in itertools.combinations([row.spec for row in TABLE.values()], 2))

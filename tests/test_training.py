@@ -1,0 +1,235 @@
+"""Recipes, schedules, BN re-estimation, choice of the best epoch, evaluation."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras_resnet import InputError, Preprocessing, Recipe, build, reestimate_batchnorm, training
+from keras_resnet.recipes import default_model, default_recipe
+from sklearn.metrics import log_loss
+
+
+@pytest.fixture(autouse=True)
+def _clear():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+def _rates(recipe, steps):
+    schedule = training.make_schedule(recipe, steps)
+    return np.array([float(schedule(step)) if callable(schedule) else schedule for step in range(steps)])
+
+
+def test_recipes_are_json_both_ways():
+    for record in (Recipe(epochs=3, clip_norm=1.0), Preprocessing((8, 9), 1, (0.5,), (0.25,))):
+        assert type(record).from_dict(json.loads(json.dumps(record.to_dict()))) == record
+    with pytest.raises(InputError, match=r"Received: 'epoch'. Did you mean 'epochs'"):
+        Recipe.from_dict({"epoch": 3})
+    with pytest.raises(InputError, match=r"A Preprocessing needs the field 'mean'"):
+        Preprocessing.from_dict({"image_size_pixels": [8, 8], "channels": 1, "std": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, r"epochs must be an integer of at least 1. Received: 0"),
+        ({"batch_size": -1}, r"batch_size must be an integer of at least 1. Received: -1"),
+        ({"max_steps": 0}, r"max_steps must be an integer of at least 1"),
+        ({"seed": -1}, r"seed must be an integer of at least 0"),
+        (
+            {"optimizer": "adamm"},
+            r"optimizer must be one of 'sgd', 'adam', 'adamw'. Received: 'adamm'. Did you mean 'adam'",
+        ),
+        ({"schedule": "linear"}, r"schedule must be one of 'cosine', 'step', 'constant'. Received: 'linear'"),
+        ({"learning_rate": 0.0}, r"learning_rate must be above 0. Received: 0.0"),
+        ({"learning_rate": float("nan")}, r"learning_rate must be above 0. Received: nan"),
+        ({"momentum": 1.0}, r"momentum must be at least 0 and below 1. Received: 1.0"),
+        ({"validation_split": 1.0}, r"validation_split must be at least 0 and below 1"),
+        ({"weight_decay": -0.1}, r"weight_decay must be at least 0. Received: -0.1"),
+        ({"clip_norm": 0.0}, r"clip_norm must be above 0"),
+    ],
+)
+def test_bad_recipes(changes, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**changes)
+
+
+def test_defaults_follow_the_data():
+    assert default_recipe("mnist", 60_000).shift_fraction == 0
+    assert not default_recipe("digits", 1_438).horizontal_flip
+    assert default_recipe("cifar10", 50_000).horizontal_flip
+    assert default_recipe("digits", 1_438).epochs > default_recipe("mnist", 60_000).epochs
+    assert (default_model((32, 32)), default_model((65, 20))) == ("resnet20_cifar", "resnet18")
+    assert Recipe(batch_size=256).peak_learning_rate == pytest.approx(2 * Recipe(batch_size=128).peak_learning_rate)
+    assert Recipe(optimizer="adam").peak_learning_rate == Recipe(optimizer="adam", batch_size=8).peak_learning_rate
+
+
+def test_cosine_warms_up_and_falls_to_zero():
+    rates = _rates(Recipe(learning_rate=0.4, warmup_fraction=0.2), 50)
+    np.testing.assert_allclose(rates[:11], np.linspace(0, 0.4, 11), atol=1e-6)
+    np.testing.assert_allclose(rates[10:], 0.2 * (1 + np.cos(np.pi * np.arange(40) / 40)), atol=1e-6)
+
+
+def test_constant_and_step_schedules():
+    np.testing.assert_allclose(_rates(Recipe(learning_rate=0.4, schedule="constant", warmup_fraction=0), 9), 0.4)
+    rates = _rates(Recipe(learning_rate=0.4, schedule="constant", warmup_fraction=0.2), 50)
+    np.testing.assert_allclose(rates[10:], 0.4, atol=1e-6)
+    rates = _rates(Recipe(learning_rate=0.4, schedule="step", warmup_fraction=0), 40)
+    np.testing.assert_allclose(rates, [0.4] * 20 + [0.04] * 10 + [0.004] * 10, rtol=1e-5)
+    rates = _rates(Recipe(learning_rate=0.4, schedule="step", warmup_fraction=0.1), 40)
+    np.testing.assert_allclose(rates[:5], [0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-5)
+    np.testing.assert_allclose(rates[18:22], [0.4, 0.4, 0.04, 0.04], rtol=1e-5)
+    for schedule in ("cosine", "step", "constant"):
+        assert (_rates(Recipe(schedule=schedule), 1) >= 0).all()  # one step is enough for any
+
+
+def test_bn_and_biases_do_not_decay():
+    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    training.compile_model(
+        model, Recipe(learning_rate=0.1, weight_decay=0.5, schedule="constant", warmup_fraction=0), steps=5
+    )
+    before = [weight.numpy().copy() for weight in model.trainable_weights]
+    for weight in model.trainable_weights:
+        weight.assign(weight + 1)  # gammas and biases away from where they start
+    before = [weight.numpy().copy() for weight in model.trainable_weights]
+    model.optimizer.apply([tf.zeros(w.shape) for w in model.trainable_weights], model.trainable_weights)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        factor = 1 - 0.1 * 0.5 if len(weight.shape) > 1 else 1.0
+        np.testing.assert_allclose(weight.numpy(), old * factor, rtol=1e-5, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimizer_trains(optimizer):
+    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    training.compile_model(model, Recipe(optimizer=optimizer, clip_norm=1.0), steps=20)
+    x = np.concatenate([np.zeros((8, 8, 8, 1)), np.ones((8, 8, 8, 1))]).astype("float32")
+    y = np.repeat([0, 1], 8)
+    losses = [float(model.train_on_batch(x, y)[0]) for _ in range(20)]
+    assert losses[-1] < losses[1]
+
+
+def test_bn_statistics_of_a_batch_of_two_by_hand():
+    """S5: per channel, over batch and pixels: mean of [1, 3, 5, 7] is 4, of [2, 2, 4, 4] is 3; variances 5 and 1."""
+    inputs = keras.Input((1, 2, 2))
+    model = keras.Model(inputs, keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(inputs))
+    x = np.array([[[[1, 2], [3, 2]]], [[[5, 4], [7, 4]]]], np.float32)
+    assert reestimate_batchnorm(model, [x]) == 2
+    bn = model.layers[1]
+    np.testing.assert_allclose(bn.moving_mean, [4, 3])
+    np.testing.assert_allclose(bn.moving_variance, [5, 1])
+    assert bn.momentum == 0.9
+    np.testing.assert_allclose(model(x)[0, 0, 0], [(1 - 4) / np.sqrt(5 + 1e-5), (2 - 3) / np.sqrt(1 + 1e-5)], rtol=1e-5)
+
+
+def test_reestimation_is_the_statistic_over_all_batches():
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
+    x = np.random.default_rng(0).normal(3, 2, (50, 4, 4, 3)).astype("float32")
+    batches = [(x[:32], None), (x[32:], None)]  # of unequal size
+    assert reestimate_batchnorm(model, batches) == 50
+    np.testing.assert_allclose(model.layers[1].moving_mean, x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(model.layers[1].moving_variance, x.var((0, 1, 2)), rtol=1e-4)
+    assert reestimate_batchnorm(model, batches, batches=1) == 32
+    np.testing.assert_allclose(model.layers[1].moving_mean, x[:32].mean((0, 1, 2)), rtol=1e-5)
+
+
+def test_reestimation_changes_no_weight_and_leaves_training_as_it_was():
+    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    training.compile_model(model, Recipe(), steps=10)
+    x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 3
+    model.train_on_batch(x, y)
+    weights = [w.numpy().copy() for w in model.trainable_weights]
+    estimator = training.BatchNormEstimator(model)
+    for _ in range(2):
+        estimator([(x, y)])
+    for weight, old in zip(model.trainable_weights, weights, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    bn = model.get_layer("stem_bn")
+    before = bn.moving_mean.numpy().copy()
+    model.train_on_batch(x + 100, y)
+    after = bn.moving_mean.numpy()
+    # The compiled step still averages: a tenth of the way to the new batch, not all of it.
+    convolved = keras.Model(model.inputs, model.get_layer("stem_conv").output)
+    assert not np.allclose(after, before)
+    assert (np.abs(after - before) < 0.2 * np.abs(convolved(x + 100).numpy().mean((0, 1, 2)) - before) + 1e-3).all()
+
+
+def test_reestimation_needs_images_and_bn():
+    model = build("resnet8_cifar", (8, 8, 1), 3)
+    before = model.get_layer("stem_bn").moving_variance.numpy()
+    with pytest.raises(InputError, match=r"needs at least one batch. Received: an empty dataset"):
+        reestimate_batchnorm(model, [])
+    np.testing.assert_array_equal(model.get_layer("stem_bn").moving_variance, before)
+    inputs = keras.Input((2,))
+    assert reestimate_batchnorm(keras.Model(inputs, keras.layers.Dense(1)(inputs)), []) == 0
+
+
+def _dataset(x, y, batch=8):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
+
+
+def test_the_best_epoch_is_kept_not_the_last():
+    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 2
+    losses = iter([3.0, 1.0, 2.0, float("nan")])
+    kept = []
+
+    class Watch(training.BestEpoch):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, {**(logs or {}), "val_loss": next(losses)})
+            if epoch == 1:
+                kept.extend(self.model.get_weights())
+
+    best = Watch()
+    training.compile_model(model, Recipe(), steps=8)
+    model.fit(_dataset(x, y), epochs=4, callbacks=[best], verbose=0)
+    assert best.best_epoch == 2
+    assert [record["epoch"] for record in best.records] == [1, 2, 3, 4]
+    best.restore()
+    for a, b in zip(model.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_divergence_is_an_error():
+    best = training.BestEpoch()
+    best.records.append({"val_loss": float("nan")})
+    with pytest.raises(InputError, match=r"training diverged. Lower the learning rate .* Received: losses \[nan\]"):
+        best.restore()
+
+
+def test_fit_stops_at_max_steps_and_keeps_the_last_epoch_without_validation():
+    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    x, y = np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype("float32"), np.arange(32) % 2
+    recipe = Recipe(epochs=5, batch_size=8, max_steps=6)
+    best = training.fit(model, _dataset(x, y), recipe, steps_per_epoch=4, verbose=0)
+    assert int(model.optimizer.iterations) == 6
+    assert best.best_epoch == 2
+    assert training.count_steps(recipe, 4) == 6
+
+
+def test_bn_is_reestimated_by_default_only_after_short_training():
+    assert training.reestimation_batches(Recipe(batch_size=64), 100) == 128
+    assert training.reestimation_batches(Recipe(batch_size=64), 10_000) == 0
+    assert training.reestimation_batches(Recipe(reestimate_bn=True), 10_000) > 0
+    assert training.reestimation_batches(Recipe(reestimate_bn=False), 100) == 0
+
+
+def test_evaluate_equals_scikit_learn():
+    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    x, y = np.random.default_rng(0).normal(0, 5, size=(20, 8, 8, 1)).astype("float32"), np.arange(20) % 3
+    evaluation = training.evaluate(model, _dataset(x, y, 7), y, verbose=0)
+    logits = np.asarray(model(x), np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert evaluation.loss == pytest.approx(log_loss(y, probabilities, labels=[0, 1, 2]), rel=1e-5)
+    assert evaluation.accuracy == (logits.argmax(1) == y).mean()
+    assert evaluation.confusion.sum() == evaluation.num_examples == 20
+    assert np.trace(evaluation.confusion) == round(evaluation.accuracy * 20)
+    with pytest.raises(InputError, match=r"one label per image. Received: 20 images, 19 labels"):
+        training.evaluate(model, _dataset(x, y), y[:-1], verbose=0)
+
+
+def test_a_training_needs_a_step():
+    with pytest.raises(InputError, match=r"at least 1 step. Received: 0"):
+        training.compile_model(build("resnet8_cifar", (8, 8, 1), 3), Recipe(), steps=0)
