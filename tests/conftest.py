@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras_resnet  # noqa: E402, F401 - before TensorFlow, so that oneDNN is on as for a user
+import keras_resnet  # noqa: F401 - before TensorFlow, so that oneDNN is on as for a user
 
 
 def pytest_addoption(parser):

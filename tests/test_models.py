@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import keras
-import keras_resnet
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import keras_resnet
 from keras_resnet import InputError, ResNetSpec, build, count_params, get_spec, load_model, models
 from keras_resnet.specs import D2L, TABLE, TORCHVISION, iter_layers
 
@@ -81,12 +82,28 @@ def test_layer_names_are_an_interface():
     assert names[:7] == ["images", "stem_pad", "stem_conv", "stem_bn", "stem_relu", "stem_pool_pad", "stem_pool"]
     block = [n.removeprefix("stage2_block1_") for n in names if n.startswith("stage2_block1_")]
     assert sorted(block) == sorted(
-        "conv1 bn1 relu1 pad2 conv2 bn2 relu2 conv3 bn3 shortcut_conv shortcut_bn add out".split()
+        [
+            "conv1",
+            "bn1",
+            "relu1",
+            "pad2",
+            "conv2",
+            "bn2",
+            "relu2",
+            "conv3",
+            "bn3",
+            "shortcut_conv",
+            "shortcut_bn",
+            "add",
+            "out",
+        ]
     )
     assert names[-3:] == ["head_pool", "head_logits", "head_probabilities"]
     names = [layer.name for layer in build("resnet20_cifar", classifier_activation=None).layers]
     block = [n.removeprefix("stage2_block1_") for n in names if n.startswith("stage2_block1_")]
-    assert sorted(block) == sorted("pad1 conv1 bn1 relu1 conv2 bn2 shortcut_pool shortcut_pad add out".split())
+    assert sorted(block) == sorted(
+        ["pad1", "conv1", "bn1", "relu1", "conv2", "bn2", "shortcut_pool", "shortcut_pad", "add", "out"]
+    )
     assert names[-1] == "head_logits"
 
 

@@ -1,11 +1,13 @@
 """How images flow: order, augmentation, batches; and what default preprocessing is measured on them."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw_images, write_folder
+
 from keras_resnet import InputError, Preprocessing, load_data, make_eval_dataset, make_train_dataset
 from keras_resnet.data import Split, compute_preprocessing
 from keras_resnet.data.augment import random_flip, random_shift
@@ -75,7 +77,7 @@ def test_files_give_what_arrays_give(tmp_path):
     ):
         np.testing.assert_allclose(a[0], b[0], atol=1e-5)
         np.testing.assert_array_equal(a[1], b[1])
-    encoded = np.array([open(path, "rb").read() for path in data.train.images], object)
+    encoded = np.array([Path(path).read_bytes() for path in data.train.images], object)
     from_bytes = make_eval_dataset(Split(encoded, arrays.labels), preprocessing, batch_size=4)
     np.testing.assert_allclose(
         next(iter(from_bytes))[0], next(iter(make_eval_dataset(arrays, preprocessing, batch_size=4)))[0], atol=1e-5

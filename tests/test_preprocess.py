@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from keras_resnet import InputError, Preprocessing
 from keras_resnet.data import decode, normalise, preprocess, resize_with_pad
 from keras_resnet.data.preprocess import fitted_size

@@ -5,6 +5,7 @@ import pytest
 from conftest import draw_images, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from keras_resnet import InputError, load_data
 from keras_resnet.data import Split, draw_subset, split_stratified, tfds_source
 
@@ -246,6 +247,7 @@ def test_prepared_sets_are_read_whole(tfds_dir, name, shape, mean):
 def test_a_made_tfds_set_of_varying_sizes_stays_encoded(tmp_path):
     """A set as TFDS would download it, made here: 20 PNG images of different sizes, no test split."""
     import tensorflow_datasets as tfds
+
     from keras_resnet.data import make_eval_dataset
     from keras_resnet.recipes import Preprocessing
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from golden import MULTIPLY_ADDS, PARAMETERS
+
 from keras_resnet import InputError, ResNetSpec, count_macs, count_params, get_dialect, get_spec, list_models
 from keras_resnet.specs import TABLE, Dialect, check_input_shape, final_feature_map, get_row, iter_layers
 

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import log_loss
+
 from keras_resnet import InputError, Preprocessing, Recipe, build, reestimate_batchnorm, training
 from keras_resnet.recipes import default_model, default_recipe
-from sklearn.metrics import log_loss
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,10 @@ def _train_in(
     with watch("save"):
         # What is saved is the network alone: Keras' own loss and metric, no state of this training's optimizer.
         network.compile(
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False
+            optimizer=keras.optimizers.SGD(),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
         )
         folder.write(MODEL_FILE, lambda path: _save_model(network, path))
     with watch("evaluate"), naming_undecodable(parts.test):
@@ -186,7 +189,7 @@ def _train_in(
         confusion = plots.plot_confusion(
             evaluation.confusion,
             images.class_names,
-            title=f"{title}: {evaluation.accuracy:.4f} of {evaluation.num_examples} test images",
+            title=f"{title}: accuracy {evaluation.accuracy:.4f} on {evaluation.num_examples} test images",
         )
         folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
     kept = best.records[(best.best_epoch or 1) - 1]

@@ -1,0 +1,146 @@
+"""The command line: what it prints, and what bad input gets."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import draw_images
+from PIL import Image
+
+from keras_resnet import cli
+
+
+def _invoke(*arguments):
+    return CliRunner().invoke(cli.cli, list(arguments), prog_name="keras-resnet")
+
+
+def _main(monkeypatch, capsys, *arguments):
+    """Runs the console script in this process; returns (exit status, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["keras-resnet", *arguments])
+    try:
+        cli.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_help_names_every_command():
+    for arguments in (["--help"], ["-h"]):
+        output = _invoke(*arguments).output
+        assert all(command in output for command in ("train", "evaluate", "predict", "models"))
+    for command in ("train", "evaluate", "predict", "models"):
+        assert _invoke(command, "--help").exit_code == 0
+
+
+def test_models_lists_the_table():
+    output = _invoke("models", "resnet5*").output
+    assert "resnet50 " in output
+    assert "25,610,152" in output
+    assert "25,557,032" in output
+    assert "4,089,185,256" in output
+    assert "resnet56_cifar" in output
+    assert "resnet18" not in output
+    assert "arXiv:1512.03385" in output
+    assert "464,154" in _invoke("models", "resnet32_cifar").output
+    assert "resnet26_cifar" in _invoke("models", "resnet26_cifar").output  # of the family, not in the table
+
+
+def test_unknown_options_fail(monkeypatch, capsys):
+    status, _, err = _main(monkeypatch, capsys, "train", "digits", "--epoch", "3")
+    assert status == 2
+    assert "No such option" in err
+    assert "--epochs" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "--model", "resnet19"], "Unknown network. Received: 'resnet19'. Did you mean 'resnet18'"),
+        (["train", "digits", "--epochs", "0"], "epochs must be an integer of at least 1. Received: 0"),
+        (["train", "digits", "--optimizer", "sgdd"], "Did you mean 'sgd'"),
+        (["train", "digits", "--image-size", "0"], "must be N or HEIGHTxWIDTH, in pixels of at least 1. Received: '0'"),
+        (["train", "digits", "--image-size", "8xx"], "Received: '8xx'"),
+        (
+            ["train", "digits", "--train-size", "some"],
+            "must be a number of images of at least 1, or 'all'. Received: 'some'",
+        ),
+        (["train", "digits", "--train-size", "9999", "--run-dir", "r"], "train-size must be from 1 to 1438"),
+        (["train", "mnits"], "Unknown data set. Received: 'mnits'. Did you mean 'mnist'"),
+        (["models", "resnot50"], "Did you mean 'resnet50'"),
+        (["evaluate", "nowhere"], "Received: nowhere, which is none"),
+        (["predict", "nowhere"], "Missing argument 'IMAGES...'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = _main(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
+    run = str(tmp_path / "run")
+    options = [
+        "--model",
+        "resnet8_cifar",
+        "--run-dir",
+        run,
+        "--epochs",
+        "2",
+        "--batch-size",
+        "16",
+        "--train-size",
+        "60",
+    ]
+    status, out, err = _main(
+        monkeypatch, capsys, "train", str(npz), *options, "--steps", "5", "--seed", "1", "--image-size", "8x10"
+    )
+    assert status == 0
+    assert "resnet8_cifar on " in out
+    assert "5 steps" in out
+    assert "Traceback" not in err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["preprocessing"]["image_size_pixels"] == [8, 10]
+    assert record["recipe"]["max_steps"] == 5
+    status, out, _ = _main(monkeypatch, capsys, "evaluate", run, "--test-size", "all", "--json")
+    assert status == 0
+    assert json.loads(out)["num_examples"] == 24
+    status, out, _ = _main(monkeypatch, capsys, "evaluate", run, "--test-size", "4")
+    assert "on 4 images" in out
+    Image.fromarray(draw_images(1, 5, 5, 1, 1)[0][0, ..., 0]).save(tmp_path / "a.png")
+    status, out, _ = _main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"), "--top-k", "2", "--json")
+    assert status == 0
+    assert len(json.loads(out)["probabilities"]) == 2
+    status, out, _ = _main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"))
+    assert out.startswith(f"{tmp_path / 'a.png'}: ")
+    assert sum(name in out for name in ("dark", "gray", "light")) == 3
+
+
+def test_a_stop_is_status_130(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_resnet.jobs.train", stop)
+    status, _, err = _main(monkeypatch, capsys, "train", "digits")
+    assert (status, err.strip()) == (130, "Stopped.")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ValueError("a bug, not bad input")
+
+    monkeypatch.setattr("keras_resnet.jobs.train", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        _main(monkeypatch, capsys, "train", "digits")
+
+
+def test_the_image_size_is_height_then_width():
+    assert cli._ImageSize().convert("96x128", None, None) == (96, 128)
+    assert cli._ImageSize().convert("96", None, None) == (96, 96)
+    assert np.array(cli._CountOrAll().convert("7", None, None)) == 7

@@ -1,0 +1,50 @@
+"""What importing the package does: nothing heavy, oneDNN on, and a word about its namesake."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def _run(code, **environment):
+    whole = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**whole, **environment}, check=False
+    )
+
+
+def test_the_old_package_of_this_name_is_named(tmp_path):
+    info = tmp_path / "keras_resnet-0.2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: keras-resnet\nVersion: 0.2.0\n")
+    done = _run("import keras_resnet", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "ImportError: The old Keras 2 package keras-resnet 0.2.0 is installed under the same import name" in done.stderr
+    assert "pip uninstall -y keras-resnet keras-native-resnet" in done.stderr
+
+
+def test_onednn_is_turned_on_unless_the_user_has_set_it():
+    code = "import keras_resnet, os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    assert _run(code).stdout.strip() == "1"
+    assert _run(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "0"
+    late = "import sys, os; sys.modules['tensorflow'] = object(); import keras_resnet; print('TF_ENABLE_ONEDNN_OPTS' in os.environ)"
+    assert _run(late).stdout.strip() == "False"
+
+
+def test_the_version_is_that_of_the_distribution():
+    stated = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert _run("import keras_resnet; print(keras_resnet.__version__)").stdout.strip() == stated
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    done = _run("import keras_resnet; keras_resnet.ResNet50")
+    assert "AttributeError: module 'keras_resnet' has no attribute 'ResNet50'" in done.stderr
+
+
+def test_the_readme_names_both_set_up_commands():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in ("train", "test"):
+        assert len(re.findall(rf"<!-- ci: {name} -->\n```sh\n[^\n]+\n```", readme)) == 1

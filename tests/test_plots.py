@@ -1,0 +1,45 @@
+"""Pictures are drawn for any number of epochs and classes, without a display."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet import plots
+
+
+def _size(figure, path):
+    plots.save_figure(figure, path)
+    return Image.open(path).size
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 50])
+def test_curves(tmp_path, epochs):
+    records = [
+        {"epoch": e, "loss": 1 / e, "accuracy": 1 - 1 / (e + 1), "val_loss": 1.1 / e, "val_accuracy": 0.9}
+        for e in range(1, epochs + 1)
+    ]
+    figure = plots.plot_curves(records, title="resnet20_cifar on digits", best_epoch=epochs)
+    loss, accuracy = figure.axes
+    assert [line.get_label() for line in loss.lines] == ["training", "validation", f"kept: epoch {epochs}"]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [record["loss"] for record in records])
+    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), 0.9)
+    assert _size(figure, tmp_path / "curves.png")[0] > 800
+
+
+def test_curves_without_validation(tmp_path):
+    figure = plots.plot_curves([{"epoch": 1, "loss": 1.0, "accuracy": 0.5}], title="t")
+    assert [line.get_label() for line in figure.axes[0].lines] == ["training"]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 25, 26, 100])
+def test_confusion(tmp_path, classes):
+    confusion = np.eye(classes, dtype=int) * 30
+    confusion[0, 1], confusion[1] = 3, 0  # a confusion, and a class without images
+    figure = plots.plot_confusion(confusion, [f"class {i}" for i in range(classes)], title="t")
+    axes = figure.axes[0]
+    assert len(axes.texts) == ((confusion > 0).sum() if classes <= 25 else 0)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert np.nanmax(axes.images[0].get_array()) <= 1
+    width, height = _size(figure, tmp_path / "confusion.png")
+    assert 400 < width < 3000
+    assert 400 < height < 3000
