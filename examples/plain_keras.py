@@ -11,7 +11,6 @@ import keras
 from smoke_data import make_smoke_data
 
 import keras_resnet
-from keras_resnet.data import compute_preprocessing
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
 
     keras.utils.set_random_seed(0)
     data = keras_resnet.load_data(args.data)
-    preprocessing = compute_preprocessing(data, data.train)
+    preprocessing = keras_resnet.compute_preprocessing(data, data.train)
     train = keras_resnet.make_train_dataset(data.train, preprocessing, batch_size=64)
     test = keras_resnet.make_eval_dataset(data.test, preprocessing, batch_size=64)
 

@@ -14,7 +14,7 @@ import keras
 from smoke_data import make_smoke_data
 
 import keras_resnet
-from keras_resnet.data import compute_preprocessing, draw_subset
+from keras_resnet.data import draw_subset
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     data = keras_resnet.load_data(make_smoke_data(28, 28, 1) if args.smoke else "fashion_mnist", data_dir=args.data_dir)
     images = draw_subset(data.train, args.train_size, 0, what="--train-size")
-    preprocessing = compute_preprocessing(data, images, size)
+    preprocessing = keras_resnet.compute_preprocessing(data, images, size)
     train = keras_resnet.make_train_dataset(images, preprocessing, batch_size=batch_size)
     test = keras_resnet.make_eval_dataset(data.test, preprocessing, batch_size=batch_size)
 

@@ -17,7 +17,7 @@ from smoke_data import make_smoke_data
 
 import keras_resnet
 from keras_resnet import training
-from keras_resnet.data import Split, compute_preprocessing, split_stratified
+from keras_resnet.data import Split, split_stratified
 
 
 def main() -> None:
@@ -38,13 +38,13 @@ def main() -> None:
     parts = images.take(rest), images.take(held_out), test
 
     tutorial(*parts, size)
-    ours(*parts, compute_preprocessing(data, parts[0], size))
+    ours(*parts, keras_resnet.compute_preprocessing(data, parts[0], size))
 
 
 def tutorial(train_split: Split, validation_split: Split, test_split: Split, size: tuple[int, int]) -> None:
     pixels = keras_resnet.Preprocessing(size, 1, mean=(0.0,), std=(1 / 255,))  # 0-255, as the tutorial feeds them
-    # The last batch of an epoch is smaller there; here two batches of 115 take the place of 128 and 102.
-    train = keras_resnet.make_train_dataset(train_split, pixels, batch_size=len(train_split) // 2)
+    # An epoch of 230 images is two batches of 115 here, of 128 and 102 in the tutorial.
+    train = keras_resnet.make_train_dataset(train_split, pixels, batch_size=128)
     test = keras_resnet.make_eval_dataset(test_split, pixels, batch_size=64)
     model = keras_resnet.resnet18_d2l(input_shape=pixels.input_shape, classes=10)
     model.compile(

@@ -26,7 +26,13 @@ _HOMES = {
     ),
     "keras_resnet.recipes": ("Preprocessing", "Recipe"),
     "keras_resnet.models": ("build", "load_model", *_TABLE),
-    "keras_resnet.data": ("load_data", "make_eval_dataset", "make_train_dataset", "resize_with_pad"),
+    "keras_resnet.data": (
+        "compute_preprocessing",
+        "load_data",
+        "make_eval_dataset",
+        "make_train_dataset",
+        "resize_with_pad",
+    ),
     "keras_resnet.training": ("compile_model", "reestimate_batchnorm"),
     "keras_resnet.jobs": ("evaluate", "predict", "train"),
 }
@@ -34,7 +40,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table of networks decides what is in it
 
 if TYPE_CHECKING:
-    from keras_resnet.data import load_data, make_eval_dataset, make_train_dataset, resize_with_pad
+    from keras_resnet.data import (
+        compute_preprocessing,
+        load_data,
+        make_eval_dataset,
+        make_train_dataset,
+        resize_with_pad,
+    )
     from keras_resnet.errors import InputError, SaveError
     from keras_resnet.jobs import evaluate, predict, train
     from keras_resnet.models import build, load_model

@@ -64,15 +64,17 @@ def main() -> None:
 
 
 _RECIPE_OPTIONS = (
-    click.option("--epochs", type=int, help="Passes over the training images.  [default: by data]"),
+    click.option(
+        "--epochs", type=int, help="Passes over the training images.  [default: 20 below 10,000 images, else 10]"
+    ),
     click.option("--steps", "max_steps", type=int, help="Stop after this many steps in all."),
-    click.option("--batch-size", type=int, help="Images per step.  [default: 32 below 10,000 images, else 64]"),
+    click.option("--batch-size", type=int, help="Images per step.  [default: 64]"),
     click.option("--optimizer", help=f"{', '.join(recipes.OPTIMIZERS)}.  [default: sgd]"),
-    click.option("--learning-rate", type=float, help="Peak.  [default: by optimizer and batch size]"),
+    click.option("--learning-rate", type=float, help="Peak.  [default: sgd 0.02 per 32 images, adam 0.001]"),
     click.option("--momentum", type=float, help="Of sgd.  [default: 0.9]"),
     click.option("--weight-decay", type=float, help="Decoupled; not on BN and biases.  [default: 0.005]"),
     click.option("--schedule", help=f"{', '.join(recipes.SCHEDULES)}.  [default: cosine]"),
-    click.option("--warmup-fraction", type=float, help="Of all steps."),
+    click.option("--warmup-fraction", type=float, help="Of all steps, linear.  [default: 0.1]"),
     click.option("--clip-norm", type=float, help="Largest global norm of the gradient."),
     click.option("--shift-fraction", type=float, help="Random shift, part of a side.  [default: by data]"),
     click.option(

@@ -12,7 +12,8 @@ from keras_resnet.errors import InputError, suggest
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 
-SGD_RATE_PER_IMAGE = 0.1 / 256
+# Default peak learning rates. For sgd it is proportional to the batch (Goyal et al. 2017), here 0.02 at 32.
+SGD_RATE_PER_IMAGE = 0.02 / 32
 ADAM_RATE = 1e-3
 
 # Steps below which a training counts as short: BN's moving statistics then still lag behind the weights.
@@ -78,7 +79,7 @@ class Recipe(_Record):
     batch_size: int = 64
     max_steps: int | None = None  # stop after this many steps in all, even within an epoch
     optimizer: str = "sgd"
-    learning_rate: float | None = None  # None: sgd 0.1 * batch_size / 256 (Goyal et al. 2017), adam and adamw 0.001
+    learning_rate: float | None = None  # None: for sgd 0.02 * batch_size / 32, for adam and adamw 0.001
     momentum: float = 0.9  # sgd only, Nesterov's
     weight_decay: float = 5e-3  # per step and learning rate (decoupled); not on BN and biases
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0, "step" / 10 at 1/2 and 3/4 (He et al.), "constant"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -160,24 +160,30 @@ def reestimate_batchnorm(model: keras.Model, dataset: Iterable[Any], *, batches:
     return BatchNormEstimator(model)(dataset, batches)
 
 
-@dataclass
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest validation loss (the latest epoch without validation).
 
-    In a short training BN is re-estimated before each validation, so that epochs are compared as they will be used.
+    Args:
+        reestimate: called before each validation. In a short training it re-estimates BN, so that epochs are
+            compared as they will be used.
+        on_epoch: called with the records of all epochs so far after each.
+        on_best: called after each epoch that is the best so far.
     """
 
-    reestimate: Callable[[], Any] | None = None  # called before each validation
-    on_epoch: Callable[[list[dict[str, float]]], None] | None = None  # called with all records after each epoch
-    on_best: Callable[[], None] | None = None  # called after each new best epoch
-    records: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int | None = None
-    _weights: list[np.ndarray] = field(default_factory=list)
-    _lowest: float = float("inf")
-    _training: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        reestimate: Callable[[], object] | None = None,
+        on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
+        on_best: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__()
+        self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
+        self.best_epoch: int | None = None  # counted from 1
+        self._reestimate, self._on_epoch, self._on_best = reestimate, on_epoch, on_best
+        self._weights: list[np.ndarray] = []
+        self._lowest = float("inf")
+        self._training = False
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Validations from here on belong to this training."""
@@ -185,8 +191,8 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Re-estimates BN before a validation of this training."""
-        if self._training and self.reestimate is not None:
-            self.reestimate()
+        if self._training and self._reestimate is not None:
+            self._reestimate()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Records the epoch and keeps its weights if it is the best."""
@@ -195,14 +201,14 @@ class BestEpoch(keras.callbacks.Callback):
         self.records.append(
             {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         )
-        if self.on_epoch is not None:
-            self.on_epoch(self.records)
+        if self._on_epoch is not None:
+            self._on_epoch(self.records)
         loss = logs.get("val_loss", -epoch)  # without validation, later is better
         if np.isfinite(loss) and loss < self._lowest:
             self._lowest, self.best_epoch = loss, epoch + 1
             self._weights = self.model.get_weights()
-            if self.on_best is not None:
-                self.on_best()
+            if self._on_best is not None:
+                self._on_best()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Later evaluations are not of this training."""

@@ -34,7 +34,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     "models": {"keras"},
     "data": {"numpy", "tensorflow", "tensorflow_datasets", "sklearn", "PIL", "tqdm"},
     "training": {"keras", "numpy", "sklearn", "tensorflow"},
-    "jobs": {"keras", "numpy", "tensorflow"},
+    "jobs": {"keras", "numpy", "psutil", "tensorflow"},
     "cli": {"click", "rich"},
 }
 

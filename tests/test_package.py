@@ -22,7 +22,9 @@ def test_the_old_package_of_this_name_is_named(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: keras-resnet\nVersion: 0.2.0\n")
     done = _run("import keras_resnet", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "ImportError: The old Keras 2 package keras-resnet 0.2.0 is installed under the same import name" in done.stderr
+    assert (
+        "ImportError: The old Keras 2 package keras-resnet 0.2.0 is installed under the same import name" in done.stderr
+    )
     assert "pip uninstall -y keras-resnet keras-native-resnet" in done.stderr
 
 
@@ -30,7 +32,10 @@ def test_onednn_is_turned_on_unless_the_user_has_set_it():
     code = "import keras_resnet, os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
     assert _run(code).stdout.strip() == "1"
     assert _run(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "0"
-    late = "import sys, os; sys.modules['tensorflow'] = object(); import keras_resnet; print('TF_ENABLE_ONEDNN_OPTS' in os.environ)"
+    late = (
+        "import sys, os; sys.modules['tensorflow'] = object(); import keras_resnet;"
+        "print('TF_ENABLE_ONEDNN_OPTS' in os.environ)"
+    )
     assert _run(late).stdout.strip() == "False"
 
 
@@ -42,6 +47,15 @@ def test_the_version_is_that_of_the_distribution():
 def test_an_unknown_name_is_an_attribute_error():
     done = _run("import keras_resnet; keras_resnet.ResNet50")
     assert "AttributeError: module 'keras_resnet' has no attribute 'ResNet50'" in done.stderr
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        done = _run(f"import os; os.chdir({str(tmp_path)!r})\n{block}")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits.keras").exists()
 
 
 def test_the_readme_names_both_set_up_commands():

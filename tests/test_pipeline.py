@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw_images, write_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_resnet import InputError, Preprocessing, load_data, make_eval_dataset, make_train_dataset
-from keras_resnet.data import Split, compute_preprocessing
+from keras_resnet.data import Split, compute_preprocessing, count_batches
 from keras_resnet.data.augment import random_flip, random_shift
 
 RAW = Preprocessing((6, 6), 1, mean=(0.0,), std=(1 / 255,))  # pixels as they are
@@ -26,15 +28,31 @@ def _hashes(dataset):
     return [hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest() for x, y in dataset]
 
 
-def test_an_epoch_shows_each_image_at_most_once_and_the_next_another_order(split):
+def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(split):
     dataset = make_train_dataset(split, RAW, batch_size=8, seed=0)
-    assert int(dataset.cardinality()) == 6
-    assert dataset.element_spec[0].shape == (8, 6, 6, 1)
+    assert int(dataset.cardinality()) == 7
+    assert dataset.element_spec[0].shape == (None, 6, 6, 1)
     first, second = ([y.numpy() for _, y in dataset] for _ in range(2))
-    assert len(np.unique(np.concatenate(first))) == 48
+    assert sorted(map(len, first)) == [7] * 6 + [8]
+    assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(50))
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
     for x, y in dataset:
         np.testing.assert_array_equal(x[:, 0, 0, 0], y)  # labels stay with their images
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_batches_are_as_few_and_as_even_as_can_be(number, batch_size):
+    images = Split(np.zeros((number, 2, 2, 1), np.uint8), np.arange(number))
+    sizes = [len(y) for _, y in make_train_dataset(images, RAW, batch_size=batch_size)]
+    assert len(sizes) == count_batches(number, batch_size)
+    assert sum(sizes) == number
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_even_batches_have_a_static_size(split):
+    assert make_train_dataset(split, RAW, batch_size=10).element_spec[0].shape == (10, 6, 6, 1)
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(split):
@@ -42,19 +60,13 @@ def test_batches_are_a_function_of_seed_epoch_and_step(split):
     one, two = (make_train_dataset(split, RAW, seed=5, **arguments) for _ in range(2))
     epochs = [_hashes(one), _hashes(one), _hashes(one)]
     assert [_hashes(two), _hashes(two), _hashes(two)] == epochs
-    assert len({h for epoch in epochs for h in epoch}) == 18
+    assert len({h for epoch in epochs for h in epoch}) == 21
     late = make_train_dataset(split, RAW, seed=5, first_epoch=2, **arguments)
     assert _hashes(late) == epochs[2]
     assert _hashes(make_train_dataset(split, RAW, seed=6, **arguments)) != epochs[0]
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     assert _hashes(make_train_dataset(split, RAW, seed=5, **arguments).with_options(options)) == epochs[0]
-
-
-def test_fewer_images_than_a_batch_give_one_batch(split):
-    few = split.take(np.arange(5))
-    (batch,) = list(make_train_dataset(few, RAW, batch_size=32))
-    assert batch[0].shape == (5, 6, 6, 1)
 
 
 def test_evaluation_shows_every_image_once_in_order(split):

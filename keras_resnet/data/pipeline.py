@@ -14,7 +14,13 @@ from keras_resnet.errors import InputError
 from keras_resnet.recipes import Preprocessing
 
 PREFETCH_BATCHES = 2
+_AUGMENT_STREAM = 1_000_003  # keeps the draws of augmentation apart from those of the order
 _STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean and std
+
+
+def count_batches(images: int, batch_size: int) -> int:
+    """Returns the number of batches in an epoch of `images` images: `ceil(images / batch_size)`."""
+    return -(-images // batch_size)
 
 
 def make_train_dataset(
@@ -27,7 +33,7 @@ def make_train_dataset(
     horizontal_flip: bool = False,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Batches for `model.fit`, one epoch per iteration, in a new order each time; the rest of an epoch is dropped.
+    """Batches for `model.fit`: each iteration is an epoch, every image once, in an order of its own.
 
     Order and augmentation are a function of (seed, epoch, step) alone: the n-th iteration of the dataset is
     epoch `first_epoch + n`, whatever came before.
@@ -35,7 +41,8 @@ def make_train_dataset(
     Args:
         split: the images.
         preprocessing: size and normalisation of the network's input.
-        batch_size: images per batch; a split with fewer gives one batch of them all.
+        batch_size: most images per batch. No batch is small and no image is dropped: an epoch is divided into as
+            few batches as this allows, whose sizes differ by at most one.
         seed: of order and augmentation.
         shift_fraction: random shift by up to this part of a side.
         horizontal_flip: whether to mirror a random half of the images.
@@ -45,25 +52,24 @@ def make_train_dataset(
         A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,)).
     """
     number = len(split)
-    batch_size = min(batch_size, number)
+    steps = count_batches(number, batch_size)
     gather = _make_gather(split, preprocessing)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
+        # Where each batch begins in the epoch's order: sizes differ by at most one image.
+        bounds = tf.constant(np.arange(steps + 1) * number // steps)
 
     def shuffle(_: tf.Tensor) -> tf.data.Dataset:
         epoch = epoch_counter.assign_add(1)
         order = tf.random.experimental.stateless_shuffle(tf.range(number, dtype=tf.int64), seed=[seed, epoch])
-        # A batch of indices, and the seed of its augmentation.
-        steps = number // batch_size
-        batches = tf.reshape(order[: steps * batch_size], [steps, batch_size])
-        seeds = tf.stack(
-            [
-                tf.fill([steps], tf.constant(seed + _AUGMENT_STREAM, tf.int64)),
-                epoch * steps + tf.range(steps, dtype=tf.int64),
-            ],
-            1,
-        )
-        return tf.data.Dataset.from_tensor_slices((batches, seeds))
+
+        def take_batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            indices = order[bounds[step] : bounds[step + 1]]
+            if number % steps == 0:
+                indices = tf.ensure_shape(indices, [number // steps])
+            return indices, tf.stack([tf.constant(seed + _AUGMENT_STREAM, tf.int64), epoch * steps + step])
+
+        return tf.data.Dataset.range(steps).map(take_batch)
 
     def augment_and_normalise(images: tf.Tensor, labels: tf.Tensor, batch_seed: tf.Tensor) -> Any:
         seeds = tf.random.split(batch_seed, 2)
@@ -77,11 +83,8 @@ def make_train_dataset(
     dataset = dataset.map(lambda indices, batch_seed: (*gather(indices), batch_seed), tf.data.AUTOTUNE)
     dataset = dataset.map(augment_and_normalise, tf.data.AUTOTUNE)
     # flat_map hides how many batches there are; Keras shows it in its progress bar.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(number // batch_size))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset.prefetch(PREFETCH_BATCHES)
-
-
-_AUGMENT_STREAM = 1_000_003  # keeps the draws of augmentation apart from those of the order
 
 
 def make_eval_dataset(split: Split, preprocessing: Preprocessing, *, batch_size: int = 64) -> tf.data.Dataset:

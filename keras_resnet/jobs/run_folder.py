@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from keras_resnet.data import ImageData
 from keras_resnet.errors import InputError, SaveError
 from keras_resnet.recipes import Preprocessing, Recipe
@@ -63,7 +65,7 @@ class RunFolder:
         kept = f" It left {CHECKPOINT_FILE}, its best epoch." if (self.path / CHECKPOINT_FILE).exists() else ""
         if host != platform.node():
             return f"The run folder {self.path} is in use by process {process} on {host} since {started}."
-        if _is_alive(process):
+        if psutil.pid_exists(process):
             return f"The run folder {self.path} is in use by process {process} since {started}."
         return f"The run folder {self.path} was left by process {process}, started {started}, which was stopped.{kept}"
 
@@ -139,16 +141,6 @@ class RunFolder:
         self.write(name, writer)
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it lives and is another user's
-        return True
-    return True
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run, as its folder tells it."""
@@ -206,16 +198,18 @@ def describe_machine() -> dict[str, Any]:
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         processor = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), processor)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine: dict[str, Any] = {"system": platform.system(), "processor": processor, "cores": cores}
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        machine["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    machine["accelerators"] = [
-        tf.config.experimental.get_device_details(device).get("device_name", device.name)
-        for device in tf.config.list_physical_devices()
-        if device.device_type != "CPU"
-    ]
-    machine["onednn"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
-    return machine
+    return {
+        "system": platform.system(),
+        "processor": processor,
+        "cores": cores,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "accelerators": [
+            tf.config.experimental.get_device_details(device).get("device_name", device.name)
+            for device in tf.config.list_physical_devices()
+            if device.device_type != "CPU"
+        ],
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
+    }
 
 
 def describe_versions() -> dict[str, str]:

@@ -125,7 +125,7 @@ def _train_in(
     verbose: int | str,
 ) -> Run:
     classes = len(images.class_names)
-    steps_per_epoch = max(1, len(parts.train) // recipe.batch_size)
+    steps_per_epoch = data_module.count_batches(len(parts.train), recipe.batch_size)
     steps = training.count_steps(recipe, steps_per_epoch)
     _log_plan(spec, images, parts, preprocessing, recipe, steps)
     with watch("build"):
