@@ -164,8 +164,8 @@ class BestEpoch(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest validation loss (the latest epoch without validation).
 
     Args:
-        reestimate: called before each validation. In a short training it re-estimates BN, so that epochs are
-            compared as they will be used.
+        reestimate: called before each validation; in a short training it re-estimates BN, so that epochs are
+            compared as they will be used. Returns the number of images.
         on_epoch: called with the records of all epochs so far after each.
         on_best: called after each epoch that is the best so far.
     """
@@ -173,7 +173,7 @@ class BestEpoch(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        reestimate: Callable[[], object] | None = None,
+        reestimate: Callable[[], int] | None = None,
         on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
         on_best: Callable[[], object] | None = None,
     ) -> None:
@@ -185,14 +185,18 @@ class BestEpoch(keras.callbacks.Callback):
         self._lowest = float("inf")
         self._training = False
 
+    def reestimate(self) -> int:
+        """Re-estimates BN where the training is short; returns on how many images, 0 where it is not."""
+        return self._reestimate() if self._reestimate is not None else 0
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Validations from here on belong to this training."""
         self._training = True
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Re-estimates BN before a validation of this training."""
-        if self._training and self._reestimate is not None:
-            self._reestimate()
+        if self._training:
+            self.reestimate()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Records the epoch and keeps its weights if it is the best."""
@@ -214,14 +218,15 @@ class BestEpoch(keras.callbacks.Callback):
         """Later evaluations are not of this training."""
         self._training = False
 
-    def restore(self) -> None:
-        """Puts the best epoch's weights back; raises InputError where no epoch had a finite loss."""
+    def restore(self) -> int:
+        """Puts the best epoch's weights back and returns its number; InputError where no epoch had a finite loss."""
         if self.best_epoch is None:
             raise InputError(
                 "No epoch ended with a finite validation loss: the training diverged. Lower the learning rate "
                 f"or set a clip norm. Received: losses {[record.get('val_loss') for record in self.records]}."
             )
         self.model.set_weights(self._weights)
+        return self.best_epoch
 
 
 class StopAtStep(keras.callbacks.Callback):
@@ -249,7 +254,7 @@ def fit(
     on_epoch: Callable[[list[dict[str, float]]], None] | None = None,
     on_best: Callable[[], None] | None = None,
 ) -> BestEpoch:
-    """Compiles and trains; returns the callback that holds the best epoch's weights, not yet restored.
+    """Compiles and trains; returns the callback that holds the best epoch: `restore()` it, then `reestimate()` BN.
 
     Args:
         model: ends in logits.
@@ -292,9 +297,12 @@ def fit(
 
 
 def reestimation_batches(recipe: Recipe, steps: int) -> int:
-    """Returns on how many batches BN is re-estimated after `steps` steps; 0 where the training was not short."""
+    """Returns on how many batches BN is re-estimated in a training of `steps` steps; 0 where it is not short.
+
+    No more than there are steps, so that it takes at most about a third of the training's own time.
+    """
     wanted = steps < SHORT_TRAINING_STEPS if recipe.reestimate_bn is None else recipe.reestimate_bn
-    return -(-REESTIMATION_IMAGES // recipe.batch_size) if wanted else 0
+    return min(steps, -(-REESTIMATION_IMAGES // recipe.batch_size)) if wanted else 0
 
 
 @dataclass(frozen=True)

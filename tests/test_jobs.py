@@ -212,6 +212,7 @@ def test_a_run_folder_left_by_a_killed_process(npz, tmp_path):
     [
         ({"model": "resnet19"}, r"Unknown network. Received: 'resnet19'. Did you mean 'resnet18'"),
         ({"recipe": {"epochs": 0}}, r"epochs must be an integer of at least 1. Received: 0"),
+        ({"recipe": {"epoch": 3}}, r"A Recipe has the fields .* Received: 'epoch'. Did you mean 'epochs'"),
         ({"train_size": 1000}, r"train-size must be from 1 to 96, .*Received: 1000"),
         ({"train_size": 1}, r"validation split needs at least 2 training images. Received: 1"),
         ({"test_size": 0}, r"test-size must be from 1 to 24"),

@@ -211,7 +211,8 @@ def test_fit_stops_at_max_steps_and_keeps_the_last_epoch_without_validation():
 
 
 def test_bn_is_reestimated_by_default_only_after_short_training():
-    assert training.reestimation_batches(Recipe(batch_size=64), 100) == 128
+    assert training.reestimation_batches(Recipe(batch_size=64), 1000) == 128
+    assert training.reestimation_batches(Recipe(batch_size=64), 20) == 20
     assert training.reestimation_batches(Recipe(batch_size=64), 10_000) == 0
     assert training.reestimation_batches(Recipe(reestimate_bn=True), 10_000) > 0
     assert training.reestimation_batches(Recipe(reestimate_bn=False), 100) == 0

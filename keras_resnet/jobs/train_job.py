@@ -43,10 +43,59 @@ _TRAIN_SUBSET, _TEST_SUBSET, _VALIDATION = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Plan:
+    """All that is decided before anything is built or written."""
+
+    data_name: str
+    images: ImageData
+    train_size: int | None
+    test_size: int | None
     train: Split
     validation: Split | None
     test: Split
+    spec: ResNetSpec
+    preprocessing: Preprocessing
+    recipe: Recipe
+
+    @property
+    def classes(self) -> int:
+        return len(self.images.class_names)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return data_module.count_batches(len(self.train), self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return training.count_steps(self.recipe, self.steps_per_epoch)
+
+    @property
+    def validation_images(self) -> int:
+        return len(self.validation) if self.validation is not None else 0
+
+    def make_eval_dataset(self, split: Split) -> Any:
+        return data_module.make_eval_dataset(split, self.preprocessing, batch_size=self.recipe.batch_size)
+
+    def make_train_dataset(self) -> Any:
+        return data_module.make_train_dataset(
+            self.train,
+            self.preprocessing,
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            shift_fraction=self.recipe.shift_fraction,
+            horizontal_flip=self.recipe.horizontal_flip,
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a training came to: the best epoch's weights are in the network, BN is as it will be used."""
+
+    records: list[dict[str, float]]
+    best_epoch: int
+    steps: int
+    bn_images: int
+    interrupted: bool
 
 
 def train(
@@ -91,71 +140,77 @@ def train(
     with watch("load_data"):
         images = data_module.load_data(data, data_dir=data_dir)
     if not isinstance(recipe, Recipe):
-        recipe = replace(default_recipe(images.name, len(images.train)), **(recipe or {}))
+        default = default_recipe(images.name, train_size or len(images.train))
+        recipe = Recipe.from_dict({**default.to_dict(), **(recipe or {})})
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
-        parts = _divide(images, recipe, train_size, test_size)
-        preprocessing = data_module.compute_preprocessing(images, parts.train, image_size_pixels)
-    if spec is None:
-        spec = get_spec(default_model(preprocessing.image_size_pixels))
-    check_input_shape(spec, preprocessing.input_shape)
-    folder = RunFolder(run_dir or f"runs/{spec.name}_{_slug(images.name)}_seed{recipe.seed}")
+        plan = _make_plan(os.fspath(data), images, spec, image_size_pixels, train_size, test_size, recipe)
+    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{_slug(images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
-        run = _train_in(
-            folder, str(data), images, parts, spec, preprocessing, recipe, (train_size, test_size), watch, verbose
-        )
+        _log_plan(plan)
+        with watch("build"):
+            keras.utils.set_random_seed(recipe.seed)
+            network = build(plan.spec, plan.preprocessing.input_shape, plan.classes, classifier_activation=None)
+        outcome = _fit(network, plan, folder, watch, verbose)
+        with watch("save"):
+            _save_network(network, folder)
+        with watch("evaluate"), naming_undecodable(plan.test):
+            evaluation = training.evaluate(
+                network, plan.make_eval_dataset(plan.test), plan.test.labels, verbose=verbose
+            )
+        with watch("plot"):
+            _draw(plan, outcome, evaluation, folder)
+        folder.write_json(RUN_FILE, _describe_run(plan, outcome, evaluation, watch))
+        (folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         finished = True
     finally:
         folder.close(finished=finished)
-    return run
+    return load_run(folder.path)
 
 
-def _train_in(
-    folder: RunFolder,
+def _make_plan(
     data_name: str,
     images: ImageData,
-    parts: _Parts,
-    spec: ResNetSpec,
-    preprocessing: Preprocessing,
+    spec: ResNetSpec | None,
+    image_size_pixels: tuple[int, int] | None,
+    train_size: int | None,
+    test_size: int | None,
     recipe: Recipe,
-    sizes: tuple[int | None, int | None],
-    watch: _Stopwatch,
-    verbose: int | str,
-) -> Run:
-    classes = len(images.class_names)
-    steps_per_epoch = data_module.count_batches(len(parts.train), recipe.batch_size)
-    steps = training.count_steps(recipe, steps_per_epoch)
-    _log_plan(spec, images, parts, preprocessing, recipe, steps)
-    with watch("build"):
-        keras.utils.set_random_seed(recipe.seed)
-        network = build(spec, preprocessing.input_shape, classes, classifier_activation=None)
-    train_dataset = data_module.make_train_dataset(
-        parts.train,
-        preprocessing,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        shift_fraction=recipe.shift_fraction,
-        horizontal_flip=recipe.horizontal_flip,
-    )
-    validation_dataset = None
-    if parts.validation is not None:
-        validation_dataset = data_module.make_eval_dataset(
-            parts.validation, preprocessing, batch_size=recipe.batch_size
+) -> _Plan:
+    train_split = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
+    test = draw_test(images, test_size, recipe.seed)
+    validation = None
+    if recipe.validation_split:
+        if len(train_split) < 2:
+            raise InputError(
+                "A validation split needs at least 2 training images. "
+                f"Received: {len(train_split)}; set validation_split to 0."
+            )
+        rest, drawn = data_module.split_stratified(
+            train_split.labels, recipe.validation_split, [recipe.seed, _VALIDATION]
         )
+        train_split, validation = train_split.take(rest), train_split.take(drawn)
+    preprocessing = data_module.compute_preprocessing(images, train_split, image_size_pixels)
+    spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
+    check_input_shape(spec, preprocessing.input_shape)
+    return _Plan(data_name, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe)
+
+
+def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str) -> _Outcome:
     interrupted = False
-    with watch("train"), naming_undecodable(parts.train, parts.validation):
+    with watch("train"), naming_undecodable(plan.train, plan.validation):
         try:
             best = training.fit(
                 network,
-                train_dataset,
-                recipe,
-                validation=validation_dataset,
-                steps_per_epoch=steps_per_epoch,
+                plan.make_train_dataset(),
+                plan.recipe,
+                validation=plan.make_eval_dataset(plan.validation) if plan.validation is not None else None,
+                steps_per_epoch=plan.steps_per_epoch,
                 verbose=verbose,
                 on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
-                on_best=lambda: folder.write(CHECKPOINT_FILE, lambda path: _save_model(network, path)),
+                on_best=lambda: folder.write(CHECKPOINT_FILE, network.save),
             )
         except KeyboardInterrupt as interrupt:
             best = interrupt.best  # type: ignore[attr-defined]
@@ -163,84 +218,72 @@ def _train_in(
                 raise
             interrupted = True
             log.warning("stopped; keeping epoch %d, the best so far (stop again to leave it at that)", best.best_epoch)
-    best.restore()
-    taken = int(keras.ops.convert_to_numpy(network.optimizer.iterations))
+    best_epoch = best.restore()
+    steps = int(keras.ops.convert_to_numpy(network.optimizer.iterations))
     with watch("reestimate_bn"):
-        batches = training.reestimation_batches(recipe, steps)
-        bn_images = training.reestimate_batchnorm(network, train_dataset, batches=batches) if batches else 0
+        bn_images = best.reestimate()
         if bn_images:
-            log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, taken)
-    with watch("save"):
-        # What is saved is the network alone: Keras' own loss and metric, no state of this training's optimizer.
-        network.compile(
-            optimizer=keras.optimizers.SGD(),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=False,
-        )
-        folder.write(MODEL_FILE, lambda path: _save_model(network, path))
-    with watch("evaluate"), naming_undecodable(parts.test):
-        test_dataset = data_module.make_eval_dataset(parts.test, preprocessing, batch_size=recipe.batch_size)
-        evaluation = training.evaluate(network, test_dataset, parts.test.labels, verbose=verbose)
-    with watch("plot"):
-        title = f"{spec.name} on {images.name}"
-        curves = plots.plot_curves(best.records, title=title, best_epoch=best.best_epoch)
-        folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
-        confusion = plots.plot_confusion(
-            evaluation.confusion,
-            images.class_names,
-            title=f"{title}: accuracy {evaluation.accuracy:.4f} on {evaluation.num_examples} test images",
-        )
-        folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
-    kept = best.records[(best.best_epoch or 1) - 1]
-    record = {
+            log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, steps)
+    return _Outcome(best.records, best_epoch, steps, bn_images, interrupted)
+
+
+def _save_network(network: keras.Model, folder: RunFolder) -> None:
+    # The network alone, with Keras' own loss and metric: no state of this training's optimizer.
+    network.compile(
+        optimizer=keras.optimizers.SGD(),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    folder.write(MODEL_FILE, network.save)
+
+
+def _draw(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluation, folder: RunFolder) -> None:
+    title = f"{plan.spec.name} on {plan.images.name}"
+    curves = plots.plot_curves(outcome.records, title=title, best_epoch=outcome.best_epoch)
+    folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
+    confusion = plots.plot_confusion(
+        evaluation.confusion,
+        plan.images.class_names,
+        title=f"{title}: accuracy {evaluation.accuracy:.4f} on {evaluation.num_examples} test images",
+    )
+    folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
+
+
+def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluation, watch: _Stopwatch) -> dict[str, Any]:
+    shape, kept = plan.preprocessing.input_shape, outcome.records[outcome.best_epoch - 1]
+    return {
         "format": 1,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "interrupted": interrupted,
+        "interrupted": outcome.interrupted,
         "model": {
-            "name": spec.name,
-            "spec": spec.to_dict(),
-            "input_shape": list(preprocessing.input_shape),
-            "classes": classes,
-            "parameters": count_params(spec, preprocessing.input_shape, classes),
-            "multiply_adds": count_macs(spec, preprocessing.input_shape, classes),
+            "name": plan.spec.name,
+            "spec": plan.spec.to_dict(),
+            "input_shape": list(shape),
+            "classes": plan.classes,
+            "parameters": count_params(plan.spec, shape, plan.classes),
+            "multiply_adds": count_macs(plan.spec, shape, plan.classes),
         },
         "data": {
-            **describe_data(images, data_name),
-            "train_size": sizes[0],
-            "test_size": sizes[1],
-            "train_images": len(parts.train),
-            "validation_images": len(parts.validation) if parts.validation is not None else 0,
-            "test_images": len(parts.test),
+            **describe_data(plan.images, plan.data_name),
+            "train_size": plan.train_size,
+            "test_size": plan.test_size,
+            "train_images": len(plan.train),
+            "validation_images": plan.validation_images,
+            "test_images": len(plan.test),
         },
-        "preprocessing": preprocessing.to_dict(),
-        "recipe": recipe.to_dict(),
-        "seed": recipe.seed,
-        "steps": taken,
-        "best_epoch": best.best_epoch,
-        "bn_reestimated_on_images": bn_images,
+        "preprocessing": plan.preprocessing.to_dict(),
+        "recipe": plan.recipe.to_dict(),
+        "seed": plan.recipe.seed,
+        "steps": outcome.steps,
+        "best_epoch": outcome.best_epoch,
+        "bn_reestimated_on_images": outcome.bn_images,
         "validation": {"accuracy": kept["val_accuracy"], "loss": kept["val_loss"]} if "val_loss" in kept else None,
         "test": evaluation.to_dict(),
         "seconds": watch.seconds(),
         "versions": describe_versions(),
         "machine": describe_machine(),
     }
-    folder.write_json(RUN_FILE, record)
-    (folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return load_run(folder.path)
-
-
-def _divide(images: ImageData, recipe: Recipe, train_size: int | None, test_size: int | None) -> _Parts:
-    everything = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
-    test = draw_test(images, test_size, recipe.seed)
-    if not recipe.validation_split:
-        return _Parts(everything, None, test)
-    if len(everything) < 2:
-        raise InputError(
-            f"A validation split needs at least 2 training images. Received: {len(everything)}; set validation_split to 0."
-        )
-    rest, drawn = data_module.split_stratified(everything.labels, recipe.validation_split, [recipe.seed, _VALIDATION])
-    return _Parts(everything.take(rest), everything.take(drawn), test)
 
 
 def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
@@ -265,39 +308,30 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
         raise
 
 
-def _save_model(network: keras.Model, path: Any) -> None:
-    # Keras insists on its suffix.
-    network.save(path)
-
-
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in os.path.basename(os.path.normpath(name)))
 
 
-def _log_plan(
-    spec: ResNetSpec, images: ImageData, parts: _Parts, preprocessing: Preprocessing, recipe: Recipe, steps: int
-) -> None:
-    height, width = preprocessing.image_size_pixels
+def _log_plan(plan: _Plan) -> None:
+    height, width = plan.preprocessing.image_size_pixels
     log.info(
-        "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps of %d",
-        spec.name,
-        f"{count_params(spec, preprocessing.input_shape, len(images.class_names)):,}",
-        images.name,
-        len(parts.train),
-        len(parts.validation) if parts.validation is not None else 0,
-        len(parts.test),
+        "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps",
+        plan.spec.name,
+        f"{count_params(plan.spec, plan.preprocessing.input_shape, plan.classes):,}",
+        plan.images.name,
+        len(plan.train),
+        plan.validation_images,
+        len(plan.test),
         height,
         width,
-        len(images.class_names),
-        steps,
-        min(recipe.batch_size, len(parts.train)),
+        plan.classes,
+        plan.steps,
     )
-    last = final_feature_map(spec, preprocessing.input_shape)
-    if max(last[:2]) == 1 and max(height, width) > 1:
+    if max(final_feature_map(plan.spec, plan.preprocessing.input_shape)[:2]) == 1 < max(height, width):
         log.warning(
-            "%s divides each side by %d, which leaves one pixel of %dx%d: a larger --image-size or a CIFAR form keeps more",
-            spec.name,
-            spec.total_stride,
+            "%s divides each side by %d, which leaves one pixel of %dx%d: a larger image size or a CIFAR form keeps more",
+            plan.spec.name,
+            plan.spec.total_stride,
             height,
             width,
         )
