@@ -1,7 +1,7 @@
 """The parts of a residual network: functions from tensor to tensor, made of built-in Keras layers.
 
-Layer names are an interface (checkpoints map by them); `conv_bn` alone turns a dialect into bias, padding,
-initialiser and BN constants. Every layer is channels_last, whatever the global Keras setting.
+Layer names are an interface (checkpoints map by them); what a dialect means for a convolution and its BN is written
+here once, in `conv_bn`. Every layer is channels_last, whatever the global Keras setting.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 from keras import initializers, layers
 
-from keras_resnet.specs import TORCHVISION, Dialect
+from keras_resnet.errors import InputError
+from keras_resnet.specs import EXPANSIONS, TORCHVISION, Dialect, inner_width
 
 NHWC = "channels_last"
 
@@ -106,8 +107,15 @@ def shortcut(
 
     Decided by shape: identity and projection are this one function. Maps (batch, height, width, channels) to
     (batch, height/stride, width/stride, filters). He et al. 2015, section 4.1.
+
+    Raises:
+        InputError: another kind, or fewer filters than channels for "A".
     """
+    if kind not in ("A", "B"):
+        raise InputError(f"A shortcut must be 'A' or 'B'. Received: {kind!r}.")
     channels = x.shape[-1]
+    if kind == "A" and filters < channels:
+        raise InputError(f"Shortcut 'A' only appends channels. Received: {channels} channels for {filters} filters.")
     if stride == 1 and channels == filters:
         return x
     if kind == "B":
@@ -171,12 +179,12 @@ def bottleneck_block(
     of `filters * width_per_group // 64`. The dialect says whether the 3x3 takes the stride ("v1.5") or the first
     1x1 (the paper). He et al. 2015, figure 5.
     """
-    inner = filters * width_per_group // 64
+    inner, outer = inner_width(filters, width_per_group), EXPANSIONS["bottleneck"] * filters
     strides = (stride, 1) if dialect.bottleneck_stride == "1x1" else (1, stride)
     y = conv_bn(x, inner, 1, stride=strides[0], dialect=dialect, prefix=name, index=1)
     y = conv_bn(y, inner, 3, stride=strides[1], dialect=dialect, prefix=name, index=2)
-    y = conv_bn(y, 4 * filters, 1, dialect=dialect, activation=False, zero_gamma=zero_gamma, prefix=name, index=3)
-    return _join(y, shortcut(x, 4 * filters, kind=shortcut_kind, stride=stride, dialect=dialect, name=name), name)
+    y = conv_bn(y, outer, 1, dialect=dialect, activation=False, zero_gamma=zero_gamma, prefix=name, index=3)
+    return _join(y, shortcut(x, outer, kind=shortcut_kind, stride=stride, dialect=dialect, name=name), name)
 
 
 def _join(branch: Tensor, skipped: Tensor, name: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ from keras_resnet import blocks
 from keras_resnet.errors import InputError
 from keras_resnet.specs import TABLE, ResNetSpec, check_classes, check_input_shape, get_row
 
-# Keras walks a functional graph recursively, a few frames per layer on the longest path; 6 layers in a basic
-# block times this many frames is what the deepest rows need.
-_FRAMES_PER_LAYER = 8
+# Keras walks a functional graph recursively: a frame or two for each layer on the longest path, and a block has up to
+# ten layers. The rest is room for the caller's own frames.
+_FRAMES_PER_BLOCK = 64
 _LARGE_FILE_LIMIT = 1_000_000  # recursion limit while a file of unknown depth is loaded
 
 
@@ -39,6 +40,7 @@ def build(
     input_tensor: Any = None,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
+    block: Callable[..., Any] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """`head(stages(stem(x)))`: builds the network of a spec as a functional Keras model.
@@ -52,10 +54,13 @@ def build(
         input_tensor: a Keras tensor to build on, instead of a new input.
         pooling: "avg", "max" or None; only without the top.
         classifier_activation: of the head; None ends in logits.
+        block: a function of your own in place of the spec's block, called as `blocks.basic_block` is:
+            `block(x, filters, stride=, width_per_group=, shortcut_kind=, zero_gamma=, dialect=, name=)`.
         name: of the model; by default the spec's.
 
     Returns:
-        A model from (batch, height, width, channels) float32 to (batch, classes) float32.
+        A model from (batch, height, width, channels) float32 to (batch, classes) float32; without the top to the
+        last stage's (batch, height, width, channels), or pooled to (batch, channels).
 
     Raises:
         InputError: unknown name, an input that leaves no pixel, classes below 1, unknown pooling or activation.
@@ -94,9 +99,9 @@ def build(
             check_input_shape(spec, default_shape if input_shape is None else input_shape), name="images"
         )
 
-    with _recursion_limit(_FRAMES_PER_LAYER * 8 * (sum(spec.depths) + 4)):
+    with _recursion_limit(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
-        block = blocks.BLOCK_FUNCTIONS[spec.block]
+        block = block or blocks.BLOCK_FUNCTIONS[spec.block]
         for stage, (depth, filters, stride) in enumerate(zip(spec.depths, spec.filters, spec.strides, strict=True), 1):
             for index in range(1, depth + 1):
                 x = block(
@@ -131,7 +136,7 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> keras.M
     with _recursion_limit(_LARGE_FILE_LIMIT):
         try:
             return keras.saving.load_model(path, compile=compile, safe_mode=True)
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{os.fspath(path)} could not be read as a Keras model: {error}") from error
 
 
@@ -167,8 +172,11 @@ def _named_builder(network: str) -> Callable[..., keras.Model]:
             name=name,
         )
         if weights is not None:
-            with _recursion_limit(_LARGE_FILE_LIMIT):
-                model.load_weights(weights)
+            try:
+                with _recursion_limit(_LARGE_FILE_LIMIT):
+                    model.load_weights(weights)
+            except (ValueError, KeyError, OSError) as error:
+                raise InputError(f"{os.fspath(weights)} does not hold weights of this {network}: {error}") from error
         return model
 
     shape = " x ".join(map(str, row.input_shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -97,6 +98,8 @@ class Recipe(_Record):
         if self.max_steps is not None:
             _check_integer("max_steps", self.max_steps, 1)
         _check_integer("seed", self.seed, 0)
+        if self.seed >= 2**32:
+            raise InputError(f"seed must be below 2**32. Received: {self.seed}.")
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             if value not in allowed:
@@ -128,7 +131,7 @@ def _check_integer(name: str, value: object, least: int) -> None:
 
 
 def _check_number(name: str, value: Any, *, low: float, high: float | None = None, low_open: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not (value > low or (value == low and not low_open)) or (high is not None and not value < high):
         bound = f"above {low}" if low_open else f"at least {low}"
         raise InputError(

@@ -52,7 +52,7 @@ def make_optimizer(model: keras.Model, recipe: Recipe, steps: int) -> keras.opti
     """Returns the recipe's optimizer, with its schedule; BN's scales and offsets and all biases do not decay."""
     shared: dict[str, Any] = {
         "learning_rate": make_schedule(recipe, steps),
-        "weight_decay": recipe.weight_decay or None,
+        "weight_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,
     }
     if recipe.optimizer == "sgd":
@@ -72,6 +72,9 @@ def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
         model: from `build(..., classifier_activation=None)`.
         recipe: optimizer, learning rate, schedule, weight decay.
         steps: optimizer steps the schedule spans, epochs times batches per epoch.
+
+    Raises:
+        InputError: fewer than one step.
     """
     if steps < 1:
         raise InputError(f"A training must have at least 1 step. Received: {steps}.")
@@ -113,6 +116,10 @@ class BatchNormEstimator:
         if not self.layers:
             return 0
         momenta = [bn.momentum for bn in self.layers]
+        statistics = [
+            (keras.ops.convert_to_numpy(bn.moving_mean), keras.ops.convert_to_numpy(bn.moving_variance))
+            for bn in self.layers
+        ]
         first = [np.zeros(bn.moving_mean.shape) for bn in self.layers]  # sums of x over images, in float64
         second = [np.zeros(bn.moving_mean.shape) for bn in self.layers]  # sums of x squared
         images = 0
@@ -128,15 +135,18 @@ class BatchNormEstimator:
                     mean = np.asarray(keras.ops.convert_to_numpy(bn.moving_mean), np.float64)
                     first[index] += count * mean
                     second[index] += count * (keras.ops.convert_to_numpy(bn.moving_variance) + mean**2)
-        finally:
-            for bn, momentum in zip(self.layers, momenta, strict=True):
+            if images:
+                statistics = [
+                    (total / images, squares / images - (total / images) ** 2)
+                    for total, squares in zip(first, second, strict=True)
+                ]
+        finally:  # whatever happened, no layer is left with the statistics of one batch
+            for bn, momentum, (mean, variance) in zip(self.layers, momenta, statistics, strict=True):
                 bn.momentum = momentum
+                bn.moving_mean.assign(np.asarray(mean, np.float32))
+                bn.moving_variance.assign(np.maximum(variance, 0).astype(np.float32))
         if not images:
             raise InputError("Re-estimating BN needs at least one batch. Received: an empty dataset.")
-        for bn, sum_x, sum_xx in zip(self.layers, first, second, strict=True):
-            mean = sum_x / images
-            bn.moving_mean.assign(mean.astype(np.float32))
-            bn.moving_variance.assign(np.maximum(sum_xx / images - mean**2, 0).astype(np.float32))
         return images
 
 
@@ -147,7 +157,7 @@ def reestimate_batchnorm(model: keras.Model, dataset: Iterable[Any], *, batches:
     Johnson 2021, Rethinking "Batch" in BatchNorm, section 3). Weights do not change.
 
     Args:
-        model: any Keras model; without BN layers nothing happens.
+        model: any Keras model; without BN layers nothing happens, and frozen ones stay as they are.
         dataset: batches as for `model.fit`, well mixed; what comes after the images in a batch is ignored.
         batches: how many to use; by default all.
 
@@ -163,9 +173,10 @@ def reestimate_batchnorm(model: keras.Model, dataset: Iterable[Any], *, batches:
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest validation loss (the latest epoch without validation).
 
+    In a short training `fit` has it re-estimate BN before each validation, so that epochs are compared as they will
+    be used.
+
     Args:
-        reestimate: called before each validation; in a short training it re-estimates BN, so that epochs are
-            compared as they will be used. Returns the number of images.
         on_epoch: called with the records of all epochs so far after each.
         on_best: called after each epoch that is the best so far.
     """
@@ -173,30 +184,37 @@ class BestEpoch(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        reestimate: Callable[[], int] | None = None,
         on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
         on_best: Callable[[], object] | None = None,
     ) -> None:
         super().__init__()
         self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
         self.best_epoch: int | None = None  # counted from 1
-        self._reestimate, self._on_epoch, self._on_best = reestimate, on_epoch, on_best
+        self._on_epoch, self._on_best = on_epoch, on_best
         self._weights: list[np.ndarray] = []
         self._lowest = float("inf")
         self._training = False
+        self._reestimate: Callable[[int], int] | None = None  # takes the steps that decide whether training is short
+        self._planned_steps = 0
+
+    def use_estimator(self, reestimate: Callable[[int], int], planned_steps: int) -> None:
+        """Has BN re-estimated by `reestimate(steps)`, in a training of `planned_steps` steps."""
+        self._reestimate, self._planned_steps = reestimate, planned_steps
 
     def reestimate(self) -> int:
-        """Re-estimates BN where the training is short; returns on how many images, 0 where it is not."""
-        return self._reestimate() if self._reestimate is not None else 0
+        """Re-estimates BN if the steps taken were few; returns on how many images, 0 where they were not."""
+        if self._reestimate is None:
+            return 0
+        return self._reestimate(int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Validations from here on belong to this training."""
         self._training = True
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Re-estimates BN before a validation of this training."""
-        if self._training:
-            self.reestimate()
+        """Re-estimates BN before a validation of a short training."""
+        if self._training and self._reestimate is not None:
+            self._reestimate(self._planned_steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Records the epoch and keeps its weights if it is the best."""
@@ -208,7 +226,7 @@ class BestEpoch(keras.callbacks.Callback):
         if self._on_epoch is not None:
             self._on_epoch(self.records)
         loss = logs.get("val_loss", -epoch)  # without validation, later is better
-        if np.isfinite(loss) and loss < self._lowest:
+        if np.isfinite(loss) and np.isfinite(logs.get("loss", 0.0)) and loss < self._lowest:
             self._lowest, self.best_epoch = loss, epoch + 1
             self._weights = self.model.get_weights()
             if self._on_best is not None:
@@ -222,8 +240,8 @@ class BestEpoch(keras.callbacks.Callback):
         """Puts the best epoch's weights back and returns its number; InputError where no epoch had a finite loss."""
         if self.best_epoch is None:
             raise InputError(
-                "No epoch ended with a finite validation loss: the training diverged. Lower the learning rate "
-                f"or set a clip norm. Received: losses {[record.get('val_loss') for record in self.records]}."
+                "No epoch ended with a finite loss: the training diverged. Lower the learning rate or set a clip norm. "
+                f"Received: losses {[record.get('val_loss', record.get('loss')) for record in self.records]}."
             )
         self.model.set_weights(self._weights)
         return self.best_epoch
@@ -251,8 +269,7 @@ def fit(
     validation: Any = None,
     steps_per_epoch: int,
     verbose: int | str = "auto",
-    on_epoch: Callable[[list[dict[str, float]]], None] | None = None,
-    on_best: Callable[[], None] | None = None,
+    best: BestEpoch | None = None,
 ) -> BestEpoch:
     """Compiles and trains; returns the callback that holds the best epoch: `restore()` it, then `reestimate()` BN.
 
@@ -263,36 +280,29 @@ def fit(
         validation: batches that pick the best epoch; without them the last epoch is kept.
         steps_per_epoch: batches in one iteration of `train`.
         verbose: of `model.fit`.
-        on_epoch: called with the records of all epochs after each.
-        on_best: called after each epoch that is the best so far.
-
-    Raises:
-        KeyboardInterrupt: passed on, with what was kept so far in its `best` attribute.
+        best: a callback made before, so that a caller who is interrupted has it; by default a new one.
     """
+    best = best or BestEpoch()
     steps = count_steps(recipe, steps_per_epoch)
     compile_model(model, recipe, steps=steps)
-    batches = reestimation_batches(recipe, steps)
     estimator = BatchNormEstimator(model)
-    best = BestEpoch(
-        reestimate=(lambda: estimator(train, batches)) if batches else None,
-        on_epoch=on_epoch,
-        on_best=on_best,
-    )
+
+    def reestimate(steps: int) -> int:
+        batches = reestimation_batches(recipe, steps)
+        return estimator(train, batches) if batches else 0
+
+    best.use_estimator(reestimate, steps)
     callbacks: list[keras.callbacks.Callback] = [best]
     if recipe.max_steps is not None:
         callbacks.append(StopAtStep(recipe.max_steps))
-    try:
-        model.fit(
-            train,
-            epochs=-(-steps // steps_per_epoch),
-            validation_data=validation,
-            callbacks=callbacks,
-            shuffle=False,  # the dataset shuffles
-            verbose=verbose,
-        )
-    except KeyboardInterrupt as interrupt:
-        interrupt.best = best  # type: ignore[attr-defined]
-        raise
+    model.fit(
+        train,
+        epochs=-(-steps // steps_per_epoch),
+        validation_data=validation,
+        callbacks=callbacks,
+        shuffle=False,  # the dataset shuffles
+        verbose=verbose,
+    )
     return best
 
 
@@ -330,6 +340,9 @@ def evaluate(model: keras.Model, dataset: Any, labels: np.ndarray, *, verbose: i
 
     Returns:
         Accuracy, mean cross-entropy, number of images, and the confusion matrix.
+
+    Raises:
+        InputError: the dataset has more or fewer images than there are labels.
     """
     from sklearn.metrics import confusion_matrix
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import augment
+from keras_resnet.data.folders import check_decodable
 from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
 from keras_resnet.data.splits import ImageData, Split
 from keras_resnet.errors import InputError
@@ -20,6 +21,10 @@ _STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean an
 
 def count_batches(images: int, batch_size: int) -> int:
     """Returns the number of batches in an epoch of `images` images: `ceil(images / batch_size)`."""
+    if images < 1 or batch_size < 1:
+        raise InputError(
+            f"There must be at least 1 image and 1 image per batch. Received: {images} images, batch_size={batch_size}."
+        )
     return -(-images // batch_size)
 
 
@@ -50,6 +55,9 @@ def make_train_dataset(
 
     Returns:
         A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,)).
+
+    Raises:
+        InputError: no images, a batch size below 1, or arrays of another number of channels.
     """
     number = len(split)
     steps = count_batches(number, batch_size)
@@ -88,7 +96,11 @@ def make_train_dataset(
 
 
 def make_eval_dataset(split: Split, preprocessing: Preprocessing, *, batch_size: int = 64) -> tf.data.Dataset:
-    """Batches of every image once, in order; the last may be smaller. Types and shapes as `make_train_dataset`."""
+    """Batches of every image once, in order; the last may be smaller.
+
+    Arguments, types, shapes and errors as `make_train_dataset`.
+    """
+    count_batches(len(split), batch_size)
     gather = _make_gather(split, preprocessing)
     dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
     dataset = dataset.map(gather, tf.data.AUTOTUNE)
@@ -137,6 +149,14 @@ def compute_preprocessing(
 
     The size is the images' own where they all have the same, up to 224 pixels, otherwise 224x224. Statistics are
     exact for arrays; for files they are estimated on up to 1,000 of them.
+
+    Args:
+        data: for its channels and sizes.
+        split: the training images.
+        image_size_pixels: (height, width) of the network's input, instead of the default.
+
+    Raises:
+        InputError: a size below 1, or a file that cannot be decoded (its path).
     """
     size = image_size_pixels or data.image_size_pixels
     if size is None or (image_size_pixels is None and max(size) > 224):
@@ -169,6 +189,6 @@ def _pixel_chunks(split: Split, channels: int) -> Any:
         contents = tf.io.read_file(image) if isinstance(image, str) else image
         try:
             yield decode(contents, channels).numpy()
-        except tf.errors.OpError as error:
-            where = image if isinstance(image, str) else f"image {index}"
-            raise InputError(f"{where} could not be decoded as a PNG or JPEG image: {error.message}") from error
+        except tf.errors.OpError:
+            check_decodable([image])
+            raise

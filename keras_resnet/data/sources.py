@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +29,17 @@ def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
         data_dir: where TFDS keeps prepared sets; by default the environment's TFDS_DATA_DIR, or TFDS' own folder.
 
     Returns:
-        The data. A set without a test split is split 80/20, stratified, always in the same way.
+        The data. Of a TFDS set without a test split its validation split is the test split; a set with neither, as
+        folders and arrays without one, is split 80/20, stratified, always in the same way.
 
     Raises:
         InputError: nothing of that name, not prepared and no network, a label out of range, an empty class, a
             file that is not an image.
     """
-    path = Path(name)
     text = os.fspath(name)
+    if not text:
+        raise InputError("A data set must have a name or a path. Received: ''.")
+    path = Path(text)
     if path.is_dir():
         return folders.load_folder(path, text, split=_split_fixed)
     if path.is_file():
@@ -45,7 +50,7 @@ def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
         return _load_npz(path, text)
     if text == "digits":
         return _load_digits()
-    if path.suffix == ".npz" or os.sep in text or path.is_absolute():
+    if path.suffix == ".npz" or path.is_absolute() or text.startswith((".", "~")):  # TFDS names may hold a slash
         raise InputError(f"There is no file or folder at {text!r} (seen from {Path.cwd()}).")
     return tfds_source.load_tfds(text, data_dir, split=_split_fixed)
 
@@ -70,7 +75,7 @@ def _load_npz(path: Path, name: str) -> ImageData:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{name} could not be read as an .npz archive of plain arrays: {error}") from error
     four, two = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
     if all(key in arrays for key in four):
@@ -91,6 +96,10 @@ def _load_npz(path: Path, name: str) -> ImageData:
             f"{name} must hold {', '.join(four)}, or {', '.join(two)}. Received: {', '.join(arrays) or 'nothing'}."
         )
     if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise InputError(
+                f"{name}: class_names must be a list of names. Received: shape {arrays['class_names'].shape}."
+            )
         names = tuple(str(value) for value in arrays["class_names"])
     else:
         # Without names, classes are the labels of the training images, which must leave no gap: a stray -1 or

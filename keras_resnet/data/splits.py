@@ -51,6 +51,10 @@ class ImageData:
     image_size_pixels: tuple[int, int] | None  # (height, width) if all images have the same
 
     def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise InputError(
+                f"{self.name}: there must be at least 2 classes. Received: {', '.join(self.class_names) or 'none'}."
+            )
         for part, split in (("training", self.train), ("test", self.test)):
             if not len(split):
                 raise InputError(f"{self.name}: the {part} split must have at least one image. Received: none.")

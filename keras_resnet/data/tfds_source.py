@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlparse
@@ -38,12 +40,13 @@ def load_tfds(
     data_dir = os.fspath(data_dir) if data_dir is not None else os.environ.get("TFDS_DATA_DIR")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         names = tfds.list_builders()
-        if name in names:
+        if re.split("[:/]", name)[0] in names:  # a version or configuration it does not have
             raise InputError(f"TFDS could not open {name!r}: {error}") from error
         raise InputError(
             f"Unknown data set. Received: {name!r}.{suggest(name, ['digits', *names])} "
+            "There is no folder or file of that name either. "
             "Allowed: 'digits', a folder with one sub-folder per class, an .npz file, or the TFDS name of an image "
             "classification set, such as 'mnist', 'fashion_mnist', 'cifar10', 'cifar100'."
         ) from error
@@ -55,27 +58,30 @@ def load_tfds(
 
 def _prepare(builder: Any) -> None:
     folder = builder.data_path.parents[builder.info.full_name.count("/")]  # name[/config]/version
+    full_name = builder.info.full_name.rpartition("/")[0]
     how = (
-        f"To prepare it there, run on a machine with a network: tfds build {builder.name} --data_dir {folder} "
+        f"To prepare it there, run on a machine with a network: tfds build {full_name} --data_dir {folder} "
         "(or set --data-dir or TFDS_DATA_DIR to a folder that holds it)."
     )
     unreachable = _unreachable_host(builder)
     if unreachable:
         raise InputError(
-            f"The TFDS set {builder.name!r} is not prepared in {folder} (looked for {builder.data_path}) and its source "
+            f"The TFDS set {full_name!r} is not prepared in {folder} (looked for {builder.data_path}) and its source "
             f"{unreachable} cannot be reached. {how}"
         )
     log.info("preparing %s in %s", builder.name, folder)
     try:
         builder.download_and_prepare()
-    except (OSError, AssertionError, ValueError) as error:  # requests' connection errors are OSErrors
+    except Exception as error:  # requests', TFDS' download and checksum errors, a full disk: all end here alike
         raise InputError(
-            f"The TFDS set {builder.name!r} is not prepared in {folder} and preparing it failed: {error}. {how}"
+            f"The TFDS set {full_name!r} is not prepared in {folder} and preparing it failed: {error}. {how}"
         ) from error
 
 
 def _unreachable_host(builder: Any) -> str | None:
     """The first download host that has no address, or None; TFDS itself would retry for minutes."""
+    if urllib.request.getproxies():  # names are looked up by the proxy then
+        return None
     hosts = {urlparse(url).hostname for url in builder.url_infos} - {None}
     for host in sorted(hosts):
         try:

@@ -32,7 +32,7 @@ def evaluate(
     Args:
         run_dir: a finished run.
         test_size: a number of test images drawn by the run's seed, "all", or None for what the run itself used.
-        data_dir: where TFDS sets are.
+        data_dir: where TFDS sets are; by default where the run found them.
         batch_size: images at a time; by default the run's.
         verbose: of Keras' progress bar.
 
@@ -40,20 +40,25 @@ def evaluate(
         Accuracy, mean cross-entropy, number of images, confusion matrix.
 
     Raises:
-        InputError: no run there, its data is gone or has other classes now.
+        InputError: no run there, its data is gone, comes from elsewhere or has other classes now.
     """
     run = load_run(run_dir)
     if isinstance(test_size, str) and test_size != "all":
         raise InputError(f"test-size must be a number of images or 'all'. Received: {test_size!r}.")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: {batch_size}.")
-    images = data_module.load_data(run.record["data"]["name"], data_dir=data_dir)
+    recorded = run.record["data"]
+    images = data_module.load_data(recorded["name"], data_dir=data_dir or recorded.get("data_dir"))
+    if images.source != recorded["source"]:
+        raise InputError(
+            f"{run.path} was trained on {recorded['name']} from {recorded['source']}. Received: {images.source}."
+        )
     if images.class_names != run.class_names:
         raise InputError(
             f"The data must have the classes that {run.path} was trained on, {', '.join(run.class_names)}. "
             f"Received: {', '.join(images.class_names)}."
         )
-    size = run.record["data"]["test_size"] if test_size is None else None if test_size == "all" else int(test_size)
+    size = recorded["test_size"] if test_size is None else None if test_size == "all" else int(test_size)
     test = draw_test(images, size, run.recipe.seed)
     dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=batch_size or run.recipe.batch_size)
     with naming_undecodable(test):
@@ -90,6 +95,8 @@ def predict(
     Raises:
         InputError: no run there, no image, or a file that is not a PNG or JPEG image (its path).
     """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     if not paths:
         raise InputError("predict needs at least one image. Received: none.")
     if top_k < 1:

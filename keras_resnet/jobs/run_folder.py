@@ -35,15 +35,20 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._made = False
+        self._made: list[Path] = []  # folders that were not there before, the innermost first
 
     def check_free(self) -> None:
         """Raises InputError, saying what is there, unless the folder is missing or empty."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise InputError(f"A run folder must be a new or an empty folder. Received: {self.path}, which is a file.")
-        names = sorted(child.name for child in self.path.iterdir())
+        try:
+            if not self.path.exists():
+                return
+            if not self.path.is_dir():
+                raise InputError(
+                    f"A run folder must be a new or an empty folder. Received: {self.path}, which is a file."
+                )
+            names = sorted(child.name for child in self.path.iterdir())
+        except OSError as error:
+            raise SaveError(f"The run folder {self.path} cannot be looked at: {error}") from error
         if not names:
             return
         advice = "Choose another --run-dir, or remove this one."
@@ -78,7 +83,7 @@ class RunFolder:
     def open(self) -> None:
         """Makes the folder and takes it for this process; raises InputError where it is not free."""
         self.check_free()
-        self._made = not self.path.exists()
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         lock = {
             "process": os.getpid(),
             "host": platform.node(),
@@ -92,20 +97,26 @@ class RunFolder:
         except FileExistsError as error:
             raise InputError(self._describe_lock()) from error
         except OSError as error:
+            self.close(finished=False)
             raise SaveError(f"The run folder {self.path} cannot be written: {error}") from error
 
     def close(self, *, finished: bool) -> None:
         """Gives the folder back. An unfinished run leaves its checkpoint, or without one nothing at all."""
         for child in self.path.glob(f"{_PARTIAL}*"):
             child.unlink(missing_ok=True)
-        (self.path / _LOCK_FILE).unlink(missing_ok=True)
-        if finished or (self.path / CHECKPOINT_FILE).exists():
+        with contextlib.suppress(OSError):
+            (self.path / _LOCK_FILE).unlink()
+        checkpoint = self.path / CHECKPOINT_FILE
+        if finished:
+            checkpoint.unlink(missing_ok=True)
             return
-        for name in (RUN_FILE, MODEL_FILE, HISTORY_FILE, CURVES_FILE, CONFUSION_FILE):
-            (self.path / name).unlink(missing_ok=True)
-        if self._made:
-            with contextlib.suppress(OSError):  # somebody put a file of theirs there meanwhile
-                self.path.rmdir()
+        with contextlib.suppress(OSError):
+            if checkpoint.exists():
+                return
+            for name in (RUN_FILE, MODEL_FILE, HISTORY_FILE, CURVES_FILE, CONFUSION_FILE):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in self._made:  # until one in which somebody put a file of theirs meanwhile
+                folder.rmdir()
 
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
         """Has `writer` write a file beside, then renames it to `name`; an older `name` survives any failure.

@@ -16,7 +16,7 @@ import keras
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
 from keras_resnet.data import ImageData, Split
-from keras_resnet.data.folders import find_undecodable
+from keras_resnet.data.folders import check_decodable
 from keras_resnet.errors import InputError
 from keras_resnet.jobs.run_folder import (
     CHECKPOINT_FILE,
@@ -47,6 +47,7 @@ class _Plan:
     """All that is decided before anything is built or written."""
 
     data_name: str
+    data_dir: str | None
     images: ImageData
     train_size: int | None
     test_size: int | None
@@ -144,7 +145,8 @@ def train(
         recipe = Recipe.from_dict({**default.to_dict(), **(recipe or {})})
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
-        plan = _make_plan(os.fspath(data), images, spec, image_size_pixels, train_size, test_size, recipe)
+        where = os.path.abspath(data_dir) if data_dir is not None else None
+        plan = _make_plan(os.fspath(data), where, images, spec, image_size_pixels, train_size, test_size, recipe)
     folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{_slug(images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
@@ -163,7 +165,6 @@ def train(
         with watch("plot"):
             _draw(plan, outcome, evaluation, folder)
         folder.write_json(RUN_FILE, _describe_run(plan, outcome, evaluation, watch))
-        (folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         finished = True
     finally:
         folder.close(finished=finished)
@@ -172,6 +173,7 @@ def train(
 
 def _make_plan(
     data_name: str,
+    data_dir: str | None,
     images: ImageData,
     spec: ResNetSpec | None,
     image_size_pixels: tuple[int, int] | None,
@@ -195,25 +197,32 @@ def _make_plan(
     preprocessing = data_module.compute_preprocessing(images, train_split, image_size_pixels)
     spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
     check_input_shape(spec, preprocessing.input_shape)
-    return _Plan(data_name, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe)
+    for part in (validation, test):  # before hours of training; broken training images show in the first epoch
+        if part is not None and part.encoded:
+            check_decodable(part.images)
+    return _Plan(
+        data_name, data_dir, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe
+    )
 
 
 def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str) -> _Outcome:
     interrupted = False
+    best = training.BestEpoch(
+        on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
+        on_best=lambda: folder.write(CHECKPOINT_FILE, network.save),
+    )
     with watch("train"), naming_undecodable(plan.train, plan.validation):
         try:
-            best = training.fit(
+            training.fit(
                 network,
                 plan.make_train_dataset(),
                 plan.recipe,
                 validation=plan.make_eval_dataset(plan.validation) if plan.validation is not None else None,
                 steps_per_epoch=plan.steps_per_epoch,
                 verbose=verbose,
-                on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
-                on_best=lambda: folder.write(CHECKPOINT_FILE, network.save),
+                best=best,
             )
-        except KeyboardInterrupt as interrupt:
-            best = interrupt.best  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
             if best.best_epoch is None:
                 raise
             interrupted = True
@@ -266,6 +275,7 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
         },
         "data": {
             **describe_data(plan.images, plan.data_name),
+            "data_dir": plan.data_dir,
             "train_size": plan.train_size,
             "test_size": plan.test_size,
             "train_images": len(plan.train),
@@ -302,9 +312,10 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
         for split in splits:
             if split is None or not split.encoded:
                 continue
-            found = find_undecodable(split.images)
-            if found:
-                raise InputError(f"{found[0]} could not be decoded as a PNG or JPEG image: {found[1]}") from error
+            try:
+                check_decodable(split.images)
+            except InputError as undecodable:
+                raise undecodable from error
         raise
 
 

@@ -9,12 +9,22 @@ from keras_resnet.specs.counting import (
     final_feature_map,
     iter_layers,
 )
-from keras_resnet.specs.spec import D2L, DIALECTS, TORCHVISION, Dialect, ResNetSpec, get_dialect
+from keras_resnet.specs.spec import (
+    D2L,
+    DIALECTS,
+    EXPANSIONS,
+    TORCHVISION,
+    Dialect,
+    ResNetSpec,
+    get_dialect,
+    inner_width,
+)
 from keras_resnet.specs.table import TABLE, Row, get_row, get_spec, list_models
 
 __all__ = [
     "D2L",
     "DIALECTS",
+    "EXPANSIONS",
     "TABLE",
     "TORCHVISION",
     "Dialect",
@@ -29,6 +39,7 @@ __all__ = [
     "get_dialect",
     "get_row",
     "get_spec",
+    "inner_width",
     "iter_layers",
     "list_models",
 ]

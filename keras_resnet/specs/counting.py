@@ -89,6 +89,10 @@ def iter_layers(
     else:
         default_shape, default_classes = (224, 224, 3), 1000
     input_shape = check_input_shape(spec, default_shape if input_shape is None else input_shape)
+    if None in input_shape[:2]:
+        raise InputError(
+            f"{spec.name}: counting needs an input_shape with a height and a width. Received: {input_shape!r}."
+        )
     classes = check_classes(default_classes if classes is None else classes)
     trace = _Tracer(spec, input_shape)
     if spec.stem == "imagenet":

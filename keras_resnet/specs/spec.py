@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from keras_resnet.errors import InputError, suggest
 
-BLOCKS = {"basic": 1, "bottleneck": 4}  # block -> output channels per filter (the block's expansion)
+EXPANSIONS = {"basic": 1, "bottleneck": 4}  # block -> output channels per filter
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("A", "B")
 
@@ -66,6 +66,11 @@ def get_dialect(name: str) -> Dialect:
     return DIALECTS[name]
 
 
+def inner_width(filters: int, width_per_group: int) -> int:
+    """`filters * width_per_group // 64`: channels between the 1x1 convolutions of a bottleneck."""
+    return filters * width_per_group // 64
+
+
 @dataclass(frozen=True)
 class ResNetSpec:
     """The body of one residual network: stem, stages of blocks, head; everything but input and classes.
@@ -87,6 +92,8 @@ class ResNetSpec:
     dialect: Dialect = TORCHVISION
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "/" in self.name:
+            raise InputError(f"A network's name must be a string without '/'. Received: {self.name!r}.")
         for field in ("depths", "filters", "strides"):
             values = getattr(self, field)
             if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
@@ -103,7 +110,7 @@ class ResNetSpec:
                 f"{self.name}: depths, filters and strides must have one entry per stage, at least one. Received: "
                 f"depths={self.depths!r}, filters={self.filters!r}, strides={self.strides!r}."
             )
-        _check_choice(self.name, "block", self.block, tuple(BLOCKS))
+        _check_choice(self.name, "block", self.block, tuple(EXPANSIONS))
         _check_choice(self.name, "stem", self.stem, STEMS)
         _check_choice(self.name, "shortcut", self.shortcut, SHORTCUTS)
         for field in ("stem_filters", "width_per_group"):
@@ -140,7 +147,7 @@ class ResNetSpec:
     @property
     def expansion(self) -> int:
         """Output channels of a block per filter."""
-        return BLOCKS[self.block]
+        return EXPANSIONS[self.block]
 
     @property
     def total_stride(self) -> int:
@@ -152,7 +159,7 @@ class ResNetSpec:
 
     def inner_width(self, filters: int) -> int:
         """Channels between the 1x1 convolutions of a bottleneck of `filters` filters."""
-        return filters * self.width_per_group // 64
+        return inner_width(filters, self.width_per_group)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the spec as plain JSON values; `from_dict` reads them back to an equal spec."""
@@ -176,6 +183,10 @@ class ResNetSpec:
         ]
         if missing:
             raise InputError(f"A ResNetSpec needs {', '.join(missing)}. Received: {', '.join(known) or 'nothing'}.")
-        if isinstance(known.get("dialect"), Mapping):
-            known["dialect"] = Dialect(**known["dialect"])
+        dialect = known.get("dialect")
+        if isinstance(dialect, Mapping):
+            allowed = [field.name for field in dataclasses.fields(Dialect)]
+            for name in dialect:
+                _check_choice("A Dialect", "its fields", name, tuple(allowed))
+            known["dialect"] = Dialect(**dialect)
         return cls(**known)

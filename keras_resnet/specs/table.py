@@ -64,7 +64,7 @@ def get_row(name: str) -> Row:
     Raises:
         InputError: no such network; names the nearest, or the nearest depths of the family.
     """
-    if name in TABLE:
+    if isinstance(name, str) and name in TABLE:
         return TABLE[name]
     match = _CIFAR_NAME.fullmatch(name) if isinstance(name, str) else None
     if match:
