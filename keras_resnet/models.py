@@ -140,6 +140,19 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> keras.M
             raise InputError(f"{os.fspath(path)} could not be read as a Keras model: {error}") from error
 
 
+def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Loads the weights of a `.weights.h5` or `.keras` file into a model of the same network, of any depth.
+
+    Raises:
+        InputError: the file holds no weights, or those of another network.
+    """
+    try:
+        with _recursion_limit(_LARGE_FILE_LIMIT):
+            model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"{os.fspath(path)} does not hold weights of {model.name}: {error}") from error
+
+
 def _named_builder(network: str) -> Callable[..., keras.Model]:
     row = TABLE[network]
 
@@ -172,11 +185,7 @@ def _named_builder(network: str) -> Callable[..., keras.Model]:
             name=name,
         )
         if weights is not None:
-            try:
-                with _recursion_limit(_LARGE_FILE_LIMIT):
-                    model.load_weights(weights)
-            except (ValueError, KeyError, OSError) as error:
-                raise InputError(f"{os.fspath(weights)} does not hold weights of this {network}: {error}") from error
+            load_weights(model, weights)
         return model
 
     shape = " x ".join(map(str, row.input_shape))

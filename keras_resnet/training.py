@@ -179,6 +179,7 @@ class BestEpoch(keras.callbacks.Callback):
     Args:
         on_epoch: called with the records of all epochs so far after each.
         on_best: called after each epoch that is the best so far.
+        load_best: puts the weights back that `on_best` has saved; without it they are kept in memory.
     """
 
     def __init__(
@@ -186,11 +187,12 @@ class BestEpoch(keras.callbacks.Callback):
         *,
         on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
         on_best: Callable[[], object] | None = None,
+        load_best: Callable[[], object] | None = None,
     ) -> None:
         super().__init__()
         self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
         self.best_epoch: int | None = None  # counted from 1
-        self._on_epoch, self._on_best = on_epoch, on_best
+        self._on_epoch, self._on_best, self._load_best = on_epoch, on_best, load_best
         self._weights: list[np.ndarray] = []
         self._lowest = float("inf")
         self._training = False
@@ -228,7 +230,8 @@ class BestEpoch(keras.callbacks.Callback):
         loss = logs.get("val_loss", -epoch)  # without validation, later is better
         if np.isfinite(loss) and np.isfinite(logs.get("loss", 0.0)) and loss < self._lowest:
             self._lowest, self.best_epoch = loss, epoch + 1
-            self._weights = self.model.get_weights()
+            if self._load_best is None:
+                self._weights = self.model.get_weights()
             if self._on_best is not None:
                 self._on_best()
 
@@ -243,7 +246,10 @@ class BestEpoch(keras.callbacks.Callback):
                 "No epoch ended with a finite loss: the training diverged. Lower the learning rate or set a clip norm. "
                 f"Received: losses {[record.get('val_loss', record.get('loss')) for record in self.records]}."
             )
-        self.model.set_weights(self._weights)
+        if self._load_best is None:
+            self.model.set_weights(self._weights)
+        else:
+            self._load_best()
         return self.best_epoch
 
 

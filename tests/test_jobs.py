@@ -18,7 +18,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import InputError, Recipe, SaveError, jobs, load_data
-from keras_resnet.data import Split
+from keras_resnet.data import Split, folders
 from keras_resnet.jobs import run_folder, train_job
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
 
@@ -198,7 +198,7 @@ def test_a_run_folder_left_by_a_killed_process(npz, tmp_path):
     (folder / "running.json").write_text(json.dumps(lock))
     (folder / CHECKPOINT_FILE).write_bytes(b"")
     with pytest.raises(
-        InputError, match=r"was left by process \d+, started .*, which was stopped. It left checkpoint.keras"
+        InputError, match=r"was left by process \d+, started .*, which was stopped. It left checkpoint.weights.h5"
     ):
         _train(npz, folder)
     lock["host"] = "elsewhere"
@@ -231,11 +231,11 @@ def test_bad_data_leaves_nothing(tmp_path):
     _leaves_nothing(tmp_path, lambda: jobs.train("mnits", run_dir=tmp_path / "r"), r"Did you mean 'mnist'")
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_truncated_image_is_named_and_nothing_is_left(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "part"), [(".jpg", "train"), (".png", "train"), (".jpg", "test")])
+def test_a_truncated_image_is_named_and_nothing_is_left(tmp_path, suffix, part):
     images, labels = draw_images(40, 32, 32, 3, 2)
     folder = write_folder(tmp_path / "shades", images, labels, ["dark", "light"], suffix=suffix)
-    broken = Path(load_data(folder).train.images[-1])
+    broken = Path(getattr(load_data(folder), part).images[-1])
     broken.write_bytes(broken.read_bytes()[:400])  # the header is whole
     recipe = {"epochs": 1, "batch_size": 8}
     _leaves_nothing(
@@ -245,12 +245,18 @@ def test_a_truncated_image_is_named_and_nothing_is_left(tmp_path, suffix):
     )
 
 
+def test_a_diverging_training_is_an_error(npz, tmp_path):
+    recipe = {"learning_rate": 1e30, "validation_split": 0.0, "warmup_fraction": 0.0, "max_steps": 6}
+    _leaves_nothing(tmp_path, lambda: _train(npz, tmp_path / "a" / "b", **recipe), r"the training diverged. Lower the")
+
+
 def test_the_image_that_cannot_be_decoded_is_looked_for_by_the_decoder(tmp_path):
     good = write_folder(tmp_path, *draw_images(2, 8, 8, 3, 1), ["a"])
     paths = sorted(str(path) for path in good.rglob("*.png"))
-    assert train_job.find_undecodable(paths) is None
+    assert folders.find_undecodable(paths) is None
+    assert folders.find_undecodable([Path(paths[0]).read_bytes(), b"nothing"])[0] == "image 1"
     Path(paths[1]).write_bytes(b"\x89PNG")
-    assert train_job.find_undecodable(paths)[0] == paths[1]
+    assert folders.find_undecodable(paths)[0] == paths[1]
     with (
         pytest.raises(ValueError, match="unrelated"),
         train_job.naming_undecodable(Split(np.array(paths), np.zeros(2))),
@@ -294,6 +300,10 @@ def test_data_with_other_classes_is_an_error(run, tmp_path):
     record["data"]["name"] = "digits"
     (tmp_path / "run.json").write_text(json.dumps(record))
     (tmp_path / "model.keras").write_bytes(b"")
+    with pytest.raises(InputError, match=r"was trained on digits from npz. Received: scikit-learn load_digits"):
+        jobs.evaluate(tmp_path)
+    record["data"]["source"] = "scikit-learn load_digits"
+    (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"must have the classes .* dark, gray, light. Received: 0, 1, "):
         jobs.evaluate(tmp_path)
 
@@ -301,35 +311,33 @@ def test_data_with_other_classes_is_an_error(run, tmp_path):
 # Disks that fill, people who stop
 
 
-def _fill_disk_after(monkeypatch, saves):
-    """From the `saves`-th on, saving a model fails half-way as on a full disk."""
-    done = []
-    whole = keras.Model.save
+def _fill_disk(monkeypatch, method):
+    """From now on `keras.Model.save` or `save_weights` fails half-way, as on a full disk."""
 
     def save(self, path, *args, **kwargs):
-        done.append(path)
-        if len(done) >= saves:
-            Path(path).write_bytes(b"half a model")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(self, path, *args, **kwargs)
+        Path(path).write_bytes(b"half a model")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(keras.Model, "save", save)
+    monkeypatch.setattr(keras.Model, method, save)
 
 
 def test_a_disk_full_at_the_first_checkpoint_leaves_nothing(npz, tmp_path, monkeypatch):
-    _fill_disk_after(monkeypatch, 1)
-    message = r"checkpoint.keras could not be written: .*No space left on device. Nothing was written before it"
+    _fill_disk(monkeypatch, "save_weights")
+    message = r"checkpoint.weights.h5 could not be written: .*No space left on device. Nothing was written before it"
     _leaves_nothing(tmp_path, lambda: _train(npz, tmp_path / "r"), message, error=SaveError)
 
 
 def test_a_disk_full_later_leaves_the_checkpoint(npz, tmp_path, monkeypatch):
-    _fill_disk_after(monkeypatch, 2)
-    message = r"model.keras could not be written: .*No space left.*checkpoint.keras, written before, is unchanged"
+    _fill_disk(monkeypatch, "save")
+    message = r"model.keras could not be written: .*No space left.*checkpoint.weights.h5, written before, is unchanged"
     with pytest.raises(SaveError, match=message):
         _train(npz, tmp_path / "r")
     assert {path.name for path in (tmp_path / "r").iterdir()} == {CHECKPOINT_FILE, "history.csv"}
     monkeypatch.undo()
-    assert keras_resnet.load_model(tmp_path / "r" / CHECKPOINT_FILE).count_params() > 0
+    network = keras_resnet.build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    before = network.get_weights()[0]
+    keras_resnet.models.load_weights(network, tmp_path / "r" / CHECKPOINT_FILE)
+    assert not np.array_equal(network.get_weights()[0], before)
 
 
 def test_a_file_survives_a_failing_successor(tmp_path):

@@ -245,7 +245,7 @@ def test_a_block_of_ones_own():
 
 def test_weights_of_another_network_are_refused(tmp_path):
     build("resnet14_cifar", (8, 8, 1), 3).save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(InputError, match=r"other.weights.h5 does not hold weights of this resnet20_cifar: "):
+    with pytest.raises(InputError, match=r"other.weights.h5 does not hold weights of resnet20_cifar: "):
         keras_resnet.resnet20_cifar(weights=tmp_path / "other.weights.h5", input_shape=(8, 8, 1), classes=3)
 
 

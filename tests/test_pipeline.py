@@ -94,7 +94,15 @@ def test_files_give_what_arrays_give(tmp_path):
     np.testing.assert_allclose(
         next(iter(from_bytes))[0], next(iter(make_eval_dataset(arrays, preprocessing, batch_size=4)))[0], atol=1e-5
     )
-    assert next(iter(make_train_dataset(data.train, preprocessing, batch_size=4)))[0].shape == (4, 12, 12, 3)
+    assert next(iter(make_train_dataset(data.train, preprocessing, batch_size=5)))[0].shape == (5, 12, 12, 3)
+
+
+def test_no_images_and_no_batch_are_errors(split):
+    for make in (make_train_dataset, make_eval_dataset):
+        with pytest.raises(InputError, match=r"at least 1 image .* Received: 50 images, batch_size=0"):
+            make(split, RAW, batch_size=0)
+        with pytest.raises(InputError, match=r"Received: 0 images, batch_size=64"):
+            make(split.take(np.arange(0)), RAW)
 
 
 def test_channels_must_match(split):

@@ -87,9 +87,11 @@ def test_npz_with_and_without_a_test_split(npz, tmp_path):
         ({"labels": np.zeros(6)}, r"labels must be integers, one per image. Received: float64, shape \(6,\)"),
         ({"labels": np.zeros(5, int)}, r"images has 6 images and labels 5 labels; they must match"),
         (
-            {"class_names": np.array(["a"]), "labels": np.arange(6) % 2},
-            r"from 0 to 0 \(1 classes\). Received: 1 at index",
+            {"class_names": np.array(["a", "b"]), "labels": np.arange(6) % 3},
+            r"from 0 to 1 \(2 classes\). Received: 2 at index",
         ),
+        ({"labels": np.zeros(6, int)}, r"there must be at least 2 classes. Received: 0"),
+        ({"class_names": np.array("ab")}, r"class_names must be a list of names. Received: shape \(\)"),
     ],
 )
 def test_bad_npz(tmp_path, changes, message):
@@ -108,6 +110,13 @@ def test_npz_that_is_none_or_holds_objects(tmp_path):
         load_data(tmp_path / "pickle.npz")
     with pytest.raises(InputError, match=r"There is no file or folder at 'nowhere.npz'"):
         load_data("nowhere.npz")
+    np.savez(tmp_path / "cut.npz", images=np.zeros((9, 4, 4), np.uint8), labels=np.arange(9) % 2)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:300])
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    for name in ("cut.npz", "one.npz"):
+        with pytest.raises(InputError, match=rf"{name} could not be read as an .npz archive of plain arrays"):
+            load_data(tmp_path / name)
 
 
 # Folders
@@ -159,12 +168,32 @@ def test_bad_folders(tmp_path):
         load_data(tmp_path)
     other = write_folder(tmp_path / "other" / "train", *draw_images(4, 4, 4, 1, 2), ["a", "b"]).parent
     with pytest.raises(
-        InputError, match=r"has both train/ and test/, or one sub-folder per class. Received: only train/"
+        InputError, match=r"train/ and test/ that both have. Received: train/, but no class folders in test/"
     ):
         load_data(other)
+    (other / "test").mkdir()
+    (other / "test" / "0.png").write_bytes(b"")  # unsorted test images, as competitions hand them out
+    with pytest.raises(InputError, match=r"Received: train/ and test/, but no class folders in test/"):
+        load_data(other)
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "pets" / "cat").mkdir(parents=True)  # one level too high
+    with pytest.raises(
+        InputError, match=r"pets: a class folder must hold at least one image .*folders \(cat\) instead"
+    ):
+        load_data(tmp_path / "up")
     write_folder(other / "test", *draw_images(4, 4, 4, 1, 2), ["a", "z"])
     with pytest.raises(InputError, match=r"every class of test/ must be in train/ \(a, b\). Received: z"):
         load_data(other)
+
+
+def test_phone_pictures_of_several_images_are_jpegs(tmp_path):
+    from PIL import Image
+
+    write_folder(tmp_path, *draw_images(6, 8, 8, 3, 2), ["a", "b"])
+    picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    picture.save(tmp_path / "a" / "phone.jpg", "MPO", save_all=True, append_images=[picture])
+    data = load_data(tmp_path)
+    assert len(data.train) + len(data.test) == 7
 
 
 def test_another_format_under_an_image_suffix_is_named(tmp_path):
@@ -199,6 +228,7 @@ def test_a_set_that_is_not_prepared_and_no_network(tmp_path, monkeypatch):
         raise OSError("no name resolution")
 
     monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
     with pytest.raises(InputError) as caught:
         load_data("cifar100", data_dir=tmp_path)
     message = str(caught.value)
@@ -206,6 +236,20 @@ def test_a_set_that_is_not_prepared_and_no_network(tmp_path, monkeypatch):
     assert "www.cs.toronto.edu cannot be reached" in message
     assert f"tfds build cifar100 --data_dir {tmp_path}" in message
     assert not list(tmp_path.iterdir())
+
+
+def test_configurations_and_versions_of_a_set(tmp_path, monkeypatch):
+    def no_address(*_):
+        raise OSError("no name resolution")
+
+    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
+    with pytest.raises(InputError, match=rf"tfds build cifar10_corrupted/fog_1 --data_dir {tmp_path} "):
+        load_data("cifar10_corrupted/fog_1", data_dir=tmp_path)
+    with pytest.raises(InputError, match=r"TFDS could not open 'mnist:9.9.9': "):
+        load_data("mnist:9.9.9", data_dir=tmp_path)
+    with pytest.raises(InputError, match=r"must have a name or a path. Received: ''"):
+        load_data("")
 
 
 def test_a_download_that_fails_says_how_to_prepare(tmp_path, monkeypatch):

@@ -83,6 +83,7 @@ def test_list_models():
         ("resnet21_cifar", r"must be 6n \+ 2 .*Received: 'resnet21_cifar'. Nearest: resnet20_cifar or resnet26_cifar"),
         ("resnet2_cifar_b", r"Nearest: resnet8_cifar_b or resnet14_cifar_b"),
         (50, r"Unknown network. Received: 50. Allowed: resnet18, "),
+        (["resnet18"], r"Unknown network. Received: \['resnet18'\]"),
     ],
 )
 def test_unknown_networks(name, message):
@@ -108,6 +109,7 @@ def test_unknown_networks(name, message):
             r"shortcut 'A' pads channels .* Received: 64 -> 16 channels at stage 1",
         ),
         ({"block": "basic", "width_per_group": 128}, r"no inner width, so width_per_group must be 64.* Received: 128"),
+        ({"name": "a/b"}, r"name must be a string without '/'. Received: 'a/b'"),
         ({"dialect": "torchvision"}, r"dialect must be a Dialect"),
     ],
 )
@@ -119,6 +121,8 @@ def test_bad_specs(changes, message):
 def test_bad_dicts():
     with pytest.raises(InputError, match=r"Received: 'dephts'. Did you mean 'depths'"):
         ResNetSpec.from_dict({"dephts": [1]})
+    with pytest.raises(InputError, match=r"its fields must be one of .*Received: 'bias'"):
+        ResNetSpec.from_dict({**SMALL.to_dict(), "dialect": {"name": "x", "bias": True}})
     with pytest.raises(InputError, match=r"needs block, depths, filters, strides. Received: name"):
         ResNetSpec.from_dict({"name": "x"})
 
@@ -144,6 +148,13 @@ def test_bad_dialects(changes, message):
 def test_an_input_that_leaves_no_pixel(shape):
     with pytest.raises(InputError, match=r"resnet18: input_shape must be .* at least one pixel .* Received: "):
         check_input_shape(get_spec("resnet18"), shape)
+
+
+def test_counting_needs_sides():
+    with pytest.raises(
+        InputError, match=r"resnet50: counting needs .* a height and a width. Received: \(None, 32, 3\)"
+    ):
+        count_params("resnet50", (None, 32, 3))
 
 
 @pytest.mark.parametrize("classes", [0, -1, 2.5, True, "10"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -111,35 +112,35 @@ def make_eval_dataset(split: Split, preprocessing: Preprocessing, *, batch_size:
 def _make_gather(split: Split, preprocessing: Preprocessing) -> Any:
     """A function from a batch of indices to (pixels 0-255 at the network's size, labels)."""
     height, width, channels = preprocessing.input_shape
-    # Tensors made here, outside the functions below, are captured by reference and not copied into the graph.
-    with tf.device("cpu"):
-        labels = tf.constant(split.labels)
-        images = tf.constant(split.images)
-    if not split.encoded:
-        if split.images.shape[-1] != channels:
-            raise InputError(
-                f"The images have {split.images.shape[-1]} channels and the preprocessing {channels}; they must match."
-            )
+    stored = split.images
+    if not split.encoded and stored.shape[-1] != channels:
+        raise InputError(
+            f"The images have {stored.shape[-1]} channels and the preprocessing {channels}; they must match."
+        )
+    from_path = stored.dtype.kind == "U"
+    if from_path:
+        stored = np.array([os.fsencode(path) for path in stored], object)
+    kind = tf.string if split.encoded else tf.uint8
 
-        def gather_pixels(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # Small uint8 images are gathered; only the batch is ever resized and float.
-            return resize_with_pad(tf.gather(images, indices), height, width), tf.gather(labels, indices)
-
-        return gather_pixels
-    from_path = split.images.dtype.kind == "U"
+    def take(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return stored[indices], split.labels[indices]
 
     def read_one(image: tf.Tensor) -> tf.Tensor:
         return resize_with_pad(decode(tf.io.read_file(image) if from_path else image, channels), height, width)
 
-    def gather_files(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = tf.map_fn(
-            read_one,
-            tf.gather(images, indices),
-            fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32),
-        )
-        return pixels, tf.gather(labels, indices)
+    def gather(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # In NumPy: a tensor of the whole array would hold it in memory two more times (measured on MNIST).
+        images, labels = tf.numpy_function(take, [indices], [kind, tf.int64], stateful=False)
+        images = tf.ensure_shape(images, [*indices.shape, *stored.shape[1:]])
+        labels = tf.ensure_shape(labels, indices.shape)
+        if split.encoded:
+            images = tf.map_fn(
+                read_one, images, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32)
+            )
+        # Small uint8 images are gathered; only the batch is ever resized and float.
+        return (images if split.encoded else resize_with_pad(images, height, width)), labels
 
-    return gather_files
+    return gather
 
 
 def compute_preprocessing(

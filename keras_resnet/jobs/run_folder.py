@@ -22,7 +22,7 @@ from keras_resnet.specs import ResNetSpec
 
 RUN_FILE = "run.json"
 MODEL_FILE = "model.keras"
-CHECKPOINT_FILE = "checkpoint.keras"
+CHECKPOINT_FILE = "checkpoint.weights.h5"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"

@@ -32,7 +32,7 @@ from keras_resnet.jobs.run_folder import (
     describe_versions,
     load_run,
 )
-from keras_resnet.models import build
+from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
 
@@ -147,7 +147,8 @@ def train(
     with watch("prepare_data"):
         where = os.path.abspath(data_dir) if data_dir is not None else None
         plan = _make_plan(os.fspath(data), where, images, spec, image_size_pixels, train_size, test_size, recipe)
-    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{_slug(images.name)}_seed{recipe.seed}")
+        del images
+    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{_slug(plan.images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
@@ -200,6 +201,7 @@ def _make_plan(
     for part in (validation, test):  # before hours of training; broken training images show in the first epoch
         if part is not None and part.encoded:
             check_decodable(part.images)
+    images = replace(images, train=train_split, test=test)  # images that were not drawn need no memory
     return _Plan(
         data_name, data_dir, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe
     )
@@ -209,7 +211,8 @@ def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch
     interrupted = False
     best = training.BestEpoch(
         on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
-        on_best=lambda: folder.write(CHECKPOINT_FILE, network.save),
+        on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),
+        load_best=lambda: load_weights(network, folder.path / CHECKPOINT_FILE),
     )
     with watch("train"), naming_undecodable(plan.train, plan.validation):
         try:
@@ -227,8 +230,8 @@ def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch
                 raise
             interrupted = True
             log.warning("stopped; keeping epoch %d, the best so far (stop again to leave it at that)", best.best_epoch)
-    best_epoch = best.restore()
     steps = int(keras.ops.convert_to_numpy(network.optimizer.iterations))
+    best_epoch = best.restore()
     with watch("reestimate_bn"):
         bn_images = best.reestimate()
         if bn_images:
