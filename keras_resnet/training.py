@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -192,6 +194,7 @@ class BestEpoch(keras.callbacks.Callback):
         super().__init__()
         self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
         self.best_epoch: int | None = None  # counted from 1
+        self.interrupted = False  # whether Ctrl-C ended the training
         self._on_epoch, self._on_best, self._load_best = on_epoch, on_best, load_best
         self._weights: list[np.ndarray] = []
         self._lowest = float("inf")
@@ -267,6 +270,42 @@ class StopAtStep(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class StopAtInterrupt(keras.callbacks.Callback):
+    """Ends a training at the next step after Ctrl-C; a second Ctrl-C interrupts at once. Also a context manager.
+
+    An exception raised wherever the signal happens to arrive would be lost in a destructor or leave half a step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = False
+        self._previous: Any = None
+
+    def __enter__(self) -> StopAtInterrupt:
+        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+            self._previous = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _stop(self, *_: object) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+        log.warning("stopping after this step, to keep the best epoch; Ctrl-C again stops at once")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Ends the training after this step if it was stopped."""
+        if self.stopped:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Ends the training after this epoch if it was stopped during validation."""
+        self.on_train_batch_end(0)
+
+
 def fit(
     model: keras.Model,
     train: Any,
@@ -279,6 +318,8 @@ def fit(
 ) -> BestEpoch:
     """Compiles and trains; returns the callback that holds the best epoch: `restore()` it, then `reestimate()` BN.
 
+    Ctrl-C ends the training after the current step, which then is the last of its epoch.
+
     Args:
         model: ends in logits.
         train: batches, one epoch per iteration.
@@ -286,7 +327,7 @@ def fit(
         validation: batches that pick the best epoch; without them the last epoch is kept.
         steps_per_epoch: batches in one iteration of `train`.
         verbose: of `model.fit`.
-        best: a callback made before, so that a caller who is interrupted has it; by default a new one.
+        best: a callback with actions of the caller's; by default a new one.
     """
     best = best or BestEpoch()
     steps = count_steps(recipe, steps_per_epoch)
@@ -298,17 +339,20 @@ def fit(
         return estimator(train, batches) if batches else 0
 
     best.use_estimator(reestimate, steps)
-    callbacks: list[keras.callbacks.Callback] = [best]
+    stop = StopAtInterrupt()
+    callbacks: list[keras.callbacks.Callback] = [best, stop]
     if recipe.max_steps is not None:
         callbacks.append(StopAtStep(recipe.max_steps))
-    model.fit(
-        train,
-        epochs=-(-steps // steps_per_epoch),
-        validation_data=validation,
-        callbacks=callbacks,
-        shuffle=False,  # the dataset shuffles
-        verbose=verbose,
-    )
+    with stop:
+        model.fit(
+            train,
+            epochs=-(-steps // steps_per_epoch),
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,  # the dataset shuffles
+            verbose=verbose,
+        )
+    best.interrupted = stop.stopped
     return best
 
 

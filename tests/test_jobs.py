@@ -58,7 +58,8 @@ def test_a_run_folder_holds_the_run(run, npz):
     assert int(best["epoch"]) == record["best_epoch"]
     assert record["validation"]["loss"] == pytest.approx(float(best["val_loss"]))
     for name in ("curves.png", "confusion.png"):
-        assert Image.open(run.path / name).size[0] > 300
+        with Image.open(run.path / name) as picture:
+            assert picture.size[0] > 300
     assert load_run(run.path) == run
 
 
@@ -363,29 +364,36 @@ def test_a_folder_that_cannot_be_made(npz, tmp_path):
         _train(npz, tmp_path / "file" / "r")
 
 
-def _stop_at_epoch(monkeypatch, epoch):
-    whole = keras_resnet.training.BestEpoch.on_epoch_begin
+def _interrupt_at_epoch(monkeypatch, epoch, *, times=1):
+    """Sends this process the signal of Ctrl-C when an epoch begins."""
 
     def on_epoch_begin(self, index, logs=None):
         if index == epoch:
-            raise KeyboardInterrupt
-        return whole(self, index, logs)
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(keras_resnet.training.BestEpoch, "on_epoch_begin", on_epoch_begin)
 
 
-def test_ctrl_c_finishes_with_the_best_epoch_so_far(npz, tmp_path, monkeypatch):
-    _stop_at_epoch(monkeypatch, 2)
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_ctrl_c_finishes_with_the_best_epoch_so_far(npz, tmp_path, monkeypatch, epoch):
+    _interrupt_at_epoch(monkeypatch, epoch)
     run = _train(npz, tmp_path / "r", epochs=5, max_steps=None)
     assert run.record["interrupted"] is True
-    assert run.record["best_epoch"] in (1, 2)
-    assert run.record["steps"] == 2 * 6
+    assert 1 <= run.record["best_epoch"] <= epoch + 1
+    assert run.record["steps"] == epoch * 6 + 1
     assert {path.name for path in run.path.iterdir()} == FILES
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_before_the_first_epoch_leaves_nothing(npz, tmp_path, monkeypatch):
-    _stop_at_epoch(monkeypatch, 0)
-    _leaves_nothing(tmp_path, lambda: _train(npz, tmp_path / "r"), "", error=KeyboardInterrupt)
+def test_ctrl_c_twice_stops_at_once(npz, tmp_path, monkeypatch):
+    _interrupt_at_epoch(monkeypatch, 0, times=2)
+    _leaves_nothing(tmp_path, lambda: _train(npz, tmp_path / "r"), None, error=KeyboardInterrupt)
+    _interrupt_at_epoch(monkeypatch, 1, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        _train(npz, tmp_path / "r", epochs=3, max_steps=None)
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {CHECKPOINT_FILE, "history.csv"}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_at_the_command_line(npz, tmp_path):
@@ -406,6 +414,6 @@ def test_ctrl_c_at_the_command_line(npz, tmp_path):
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=120)[1]
     assert "Traceback" not in errors
-    assert "stopped; keeping epoch" in errors
+    assert "stopping after this step" in errors
     assert process.returncode == 0
     assert load_run(tmp_path / "r").record["interrupted"]

@@ -9,7 +9,8 @@ from keras_resnet import plots
 
 def _size(figure, path):
     plots.save_figure(figure, path)
-    return Image.open(path).size
+    with Image.open(path) as picture:
+        return picture.size
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 50])

@@ -114,7 +114,7 @@ def train(
     """Trains a network on a data set and leaves a run folder: model, figures, history, pictures.
 
     The best epoch by validation loss is restored, BN is re-estimated where training was short, the model is saved,
-    and the test split is read, once. After Ctrl-C the best epoch so far is finished in the same way.
+    and the test split is read, once. Ctrl-C ends the training after the step; the rest is done as ever.
 
     Args:
         data: as for `load_data`.
@@ -208,35 +208,28 @@ def _make_plan(
 
 
 def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str) -> _Outcome:
-    interrupted = False
     best = training.BestEpoch(
         on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
         on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),
         load_best=lambda: load_weights(network, folder.path / CHECKPOINT_FILE),
     )
     with watch("train"), naming_undecodable(plan.train, plan.validation):
-        try:
-            training.fit(
-                network,
-                plan.make_train_dataset(),
-                plan.recipe,
-                validation=plan.make_eval_dataset(plan.validation) if plan.validation is not None else None,
-                steps_per_epoch=plan.steps_per_epoch,
-                verbose=verbose,
-                best=best,
-            )
-        except KeyboardInterrupt:
-            if best.best_epoch is None:
-                raise
-            interrupted = True
-            log.warning("stopped; keeping epoch %d, the best so far (stop again to leave it at that)", best.best_epoch)
+        training.fit(
+            network,
+            plan.make_train_dataset(),
+            plan.recipe,
+            validation=plan.make_eval_dataset(plan.validation) if plan.validation is not None else None,
+            steps_per_epoch=plan.steps_per_epoch,
+            verbose=verbose,
+            best=best,
+        )
     steps = int(keras.ops.convert_to_numpy(network.optimizer.iterations))
     best_epoch = best.restore()
     with watch("reestimate_bn"):
         bn_images = best.reestimate()
         if bn_images:
             log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, steps)
-    return _Outcome(best.records, best_epoch, steps, bn_images, interrupted)
+    return _Outcome(best.records, best_epoch, steps, bn_images, best.interrupted)
 
 
 def _save_network(network: keras.Model, folder: RunFolder) -> None:
