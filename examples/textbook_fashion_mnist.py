@@ -5,7 +5,8 @@
 The chapter trains 10 epochs on all 60,000 images: --epochs 10 --train-size 60000.
 Needs Fashion-MNIST prepared by TFDS: set TFDS_DATA_DIR or pass --data-dir.
 
-RESULT_S2
+Measured on 2 cores of an AMD EPYC: with --train-size 2000, 16 steps in 89 s, training accuracy 0.51; the evaluation on
+10,000 test images, and the command as it stands, were not waited for.
 """
 
 import argparse
