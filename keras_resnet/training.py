@@ -199,6 +199,7 @@ class BestEpoch(keras.callbacks.Callback):
         self._weights: list[np.ndarray] = []
         self._lowest = float("inf")
         self._training = False
+        self.steps_taken = 0  # of this training; the model's own counter goes back with the weights of the best epoch
         self._reestimate: Callable[[int], int] | None = None  # takes the steps that decide whether training is short
         self._planned_steps = 0
 
@@ -210,7 +211,7 @@ class BestEpoch(keras.callbacks.Callback):
         """Re-estimates BN if the steps taken were few; returns on how many images, 0 where they were not."""
         if self._reestimate is None:
             return 0
-        return self._reestimate(int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)))
+        return self._reestimate(self.steps_taken)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Validations from here on belong to this training."""
@@ -241,6 +242,7 @@ class BestEpoch(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Later evaluations are not of this training."""
         self._training = False
+        self.steps_taken = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def restore(self) -> int:
         """Puts the best epoch's weights back and returns its number; InputError where no epoch had a finite loss."""

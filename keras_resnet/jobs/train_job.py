@@ -223,13 +223,12 @@ def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch
             verbose=verbose,
             best=best,
         )
-    steps = int(keras.ops.convert_to_numpy(network.optimizer.iterations))
     best_epoch = best.restore()
     with watch("reestimate_bn"):
         bn_images = best.reestimate()
         if bn_images:
-            log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, steps)
-    return _Outcome(best.records, best_epoch, steps, bn_images, best.interrupted)
+            log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, best.steps_taken)
+    return _Outcome(best.records, best_epoch, best.steps_taken, bn_images, best.interrupted)
 
 
 def _save_network(network: keras.Model, folder: RunFolder) -> None:
