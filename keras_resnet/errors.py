@@ -18,3 +18,18 @@ def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
     near = difflib.get_close_matches(received, list(allowed), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def check_choice(what: str, received: object, allowed: Iterable[str]) -> None:
+    """Raises InputError unless `received` is one of `allowed`; `what` opens the message."""
+    allowed = tuple(allowed)
+    if received not in allowed:
+        raise InputError(
+            f"{what} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
+            + suggest(str(received), allowed)
+        )
+
+
+def is_count(value: object, minimum: int = 1) -> bool:
+    """Whether `value` is an integer, and no bool, of at least `minimum`."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= minimum  # type: ignore[operator]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,10 +14,19 @@ import keras
 
 from keras_resnet import blocks
 from keras_resnet.errors import InputError
-from keras_resnet.specs import TABLE, ResNetSpec, check_classes, check_input_shape, get_row
+from keras_resnet.specs import (
+    DEFAULT_CLASSES,
+    DEFAULT_INPUT_SHAPES,
+    TABLE,
+    ResNetSpec,
+    check_classes,
+    check_input_shape,
+    get_row,
+    iter_blocks,
+)
 
 # Keras walks a functional graph recursively: a frame or two for each layer on the longest path, and a block has up to
-# ten layers. The rest is room for the caller's own frames.
+# twenty layers. The rest is room for the caller's own frames.
 _FRAMES_PER_BLOCK = 64
 _LARGE_FILE_LIMIT = 1_000_000  # recursion limit while a file of unknown depth is loaded
 
@@ -33,8 +43,8 @@ def _recursion_limit(frames: int) -> Iterator[None]:
 
 def build(
     spec_or_name: ResNetSpec | str,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    classes: int = 1000,
+    input_shape: tuple[int | None, ...] | None = None,
+    classes: int = DEFAULT_CLASSES,
     *,
     include_top: bool = True,
     input_tensor: Any = None,
@@ -47,15 +57,18 @@ def build(
 
     Args:
         spec_or_name: a `ResNetSpec`, or a name from the table such as "resnet50" or "resnet20_cifar".
-        input_shape: (height, width, channels), channels last; sides may be None. By default the input of the
-            network's source: (224, 224, 3), or (32, 32, 3) for the CIFAR forms.
+        input_shape: (height, width, channels), or (steps, channels) for sequences; channels last; sides may be None.
+            By default the input of the network's source: (224, 224, 3), (32, 32, 3) for the CIFAR forms, (1024, 1)
+            for sequences.
         classes: number of outputs.
-        include_top: whether to end in the pooled, dense head; without it the last stage's output, or its `pooling`.
+        include_top: whether to end in the pooled, dense head; without it the last stage's output (in pre-activation
+            after BN and ReLU), or its `pooling`.
         input_tensor: a Keras tensor to build on, instead of a new input.
         pooling: "avg", "max" or None; only without the top.
         classifier_activation: of the head; None ends in logits.
         block: a function of your own in place of the spec's block, called as `blocks.basic_block` is:
-            `block(x, filters, stride=, width_per_group=, shortcut_kind=, zero_gamma=, dialect=, name=)`.
+            `block(x, filters, stride=..., name=..., **options)`, with the options of `blocks.BlockOptions`. What it
+            builds is not in the spec (`block="custom"` says so), and cannot be counted from it.
         name: of the model; by default the spec's.
 
     Returns:
@@ -63,10 +76,11 @@ def build(
         last stage's (batch, height, width, channels), or pooled to (batch, channels).
 
     Raises:
-        InputError: unknown name, an input that leaves no pixel, classes below 1, unknown pooling or activation.
+        InputError: unknown name, an input that leaves no pixel, classes below 1, unknown pooling or activation, a
+            "custom" block that is not given.
     """
     if isinstance(spec_or_name, ResNetSpec):
-        spec, default_shape = spec_or_name, (224, 224, 3)
+        spec, default_shape = spec_or_name, DEFAULT_INPUT_SHAPES[spec_or_name.rank]
     else:
         row = get_row(spec_or_name)
         spec, default_shape = row.spec, row.input_shape
@@ -75,6 +89,11 @@ def build(
     if include_top and pooling is not None:
         raise InputError(f"pooling is for include_top=False; the head pools by itself. Received: pooling={pooling!r}.")
     check_classes(classes)
+    if spec.block == "custom" and block is None:
+        raise InputError(
+            f"{spec.name}: a spec with block='custom' is built with a block function of your own, "
+            "build(spec, block=my_block). Received: block=None."
+        )
     if classifier_activation is not None:
         try:
             keras.activations.get(classifier_activation)
@@ -102,27 +121,61 @@ def build(
     with _recursion_limit(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
         block = block or blocks.BLOCK_FUNCTIONS[spec.block]
-        for stage, (depth, filters, stride) in enumerate(zip(spec.depths, spec.filters, spec.strides, strict=True), 1):
-            for index in range(1, depth + 1):
-                x = block(
-                    x,
-                    filters,
-                    stride=stride if index == 1 else 1,
-                    width_per_group=spec.width_per_group,
-                    shortcut_kind=spec.shortcut,
-                    zero_gamma=spec.zero_gamma,
-                    dialect=spec.dialect,
-                    name=f"stage{stage}_block{index}",
-                )
+        for place in iter_blocks(spec):
+            x = block(
+                x,
+                place.filters,
+                stride=place.stride,
+                first_dilation=place.first_dilation,
+                dilation=place.dilation,
+                kernel_sizes=spec.kernel_sizes,
+                groups=spec.groups,
+                width_per_group=spec.width_per_group,
+                shortcut_kind=spec.shortcut,
+                se_ratio=spec.se_ratio,
+                block_dropout=spec.block_dropout,
+                stochastic_depth=place.stochastic_depth,
+                zero_gamma=spec.zero_gamma,
+                dialect=spec.dialect,
+                name=place.name,
+            )
+        x = blocks.head_activation(x, dialect=spec.dialect)
         if include_top:
             x = blocks.pool(x, "avg")
-            x = blocks.classifier(x, classes, activation=classifier_activation, dialect=spec.dialect)
+            x = blocks.classifier(
+                x, classes, dropout=spec.dropout, activation=classifier_activation, dialect=spec.dialect
+            )
         elif pooling:
             x = blocks.pool(x, pooling)
         # As keras.applications: a model over what input_tensor was itself computed from, if anything.
         if input_tensor is not None:
             inputs = keras.utils.get_source_inputs(input_tensor)
         return keras.Model(inputs, x, name=name or spec.name)
+
+
+def stage_outputs(model: keras.Model) -> dict[str, Any]:
+    """Returns `{"stem": x0, "stage1": x1, ...}`: the Keras tensors that the stem and each stage put out, in order.
+
+    For a feature pyramid, `keras.Model(model.input, stage_outputs(model))`. In pre-activation they come before the next
+    block's BN and ReLU; with an output stride, `output_stride` in the spec, the last ones share a size.
+
+    Args:
+        model: from `build` or loaded, with or without the top; not nested in another model.
+
+    Raises:
+        InputError: the model has no layers named as `build` names them.
+    """
+    outputs: dict[str, Any] = {}
+    for layer in model.layers:  # in the order of a forward pass, so that the last of a stage is its output
+        match = re.match(r"(stem|stage\d+)_", layer.name)
+        if match:
+            outputs[match[1]] = layer.output
+    if not any(name.startswith("stage") for name in outputs):
+        raise InputError(
+            "stage_outputs needs a model of keras_resnet.build, whose layers are called stem_*, stage1_block1_*, and so "
+            f"on. Received: {model.name!r} with layers {', '.join(layer.name for layer in model.layers[:5])}, ..."
+        )
+    return outputs
 
 
 def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> keras.Model:
@@ -160,9 +213,9 @@ def _named_builder(network: str) -> Callable[..., keras.Model]:
         include_top: bool = True,
         weights: str | os.PathLike[str] | None = None,
         input_tensor: Any = None,
-        input_shape: tuple[int | None, int | None, int] | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
         pooling: str | None = None,
-        classes: int = 1000,
+        classes: int = DEFAULT_CLASSES,
         classifier_activation: str | None = "softmax",
         name: str = network,
     ) -> keras.Model:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from keras_resnet.errors import InputError, suggest
+from keras_resnet.errors import InputError, check_choice, suggest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
@@ -101,12 +101,7 @@ class Recipe(_Record):
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2**32. Received: {self.seed}.")
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise InputError(
-                    f"{name} must be one of {', '.join(map(repr, allowed))}. Received: {value!r}."
-                    + suggest(str(value), allowed)
-                )
+            check_choice(name, getattr(self, name), allowed)
         if self.learning_rate is not None:
             _check_number("learning_rate", self.learning_rate, low=0, low_open=True)
         _check_number("momentum", self.momentum, low=0, high=1)

@@ -9,28 +9,55 @@ from keras_resnet.specs.counting import (
     final_feature_map,
     iter_layers,
 )
-from keras_resnet.specs.spec import (
+from keras_resnet.specs.dialect import (
     D2L,
     DIALECTS,
-    EXPANSIONS,
+    KERAS_V1,
+    KERAS_V2,
     TORCHVISION,
+    TORCHVISION_V2,
     Dialect,
-    ResNetSpec,
     get_dialect,
-    inner_width,
 )
-from keras_resnet.specs.table import TABLE, Row, get_row, get_spec, list_models
+from keras_resnet.specs.layout import (
+    Conv,
+    Placement,
+    branch_convs,
+    iter_blocks,
+    needs_projection,
+    se_width,
+    stem_convs,
+)
+from keras_resnet.specs.spec import EXPANSIONS, ResNetSpec, inner_width, split_filters
+from keras_resnet.specs.table import (
+    DEFAULT_CLASSES,
+    DEFAULT_INPUT_SHAPES,
+    TABLE,
+    Row,
+    get_row,
+    get_spec,
+    list_families,
+    list_models,
+)
 
 __all__ = [
     "D2L",
+    "DEFAULT_CLASSES",
+    "DEFAULT_INPUT_SHAPES",
     "DIALECTS",
     "EXPANSIONS",
+    "KERAS_V1",
+    "KERAS_V2",
     "TABLE",
     "TORCHVISION",
+    "TORCHVISION_V2",
+    "Conv",
     "Dialect",
     "LayerCost",
+    "Placement",
     "ResNetSpec",
     "Row",
+    "branch_convs",
     "check_classes",
     "check_input_shape",
     "count_macs",
@@ -40,6 +67,12 @@ __all__ = [
     "get_row",
     "get_spec",
     "inner_width",
+    "iter_blocks",
     "iter_layers",
+    "list_families",
     "list_models",
+    "needs_projection",
+    "se_width",
+    "split_filters",
+    "stem_convs",
 ]

@@ -6,112 +6,157 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
-from keras_resnet.errors import InputError
-from keras_resnet.specs.spec import ResNetSpec
-from keras_resnet.specs.table import get_row
+from keras_resnet.errors import InputError, is_count
+from keras_resnet.specs.layout import Conv, Placement, branch_convs, iter_blocks, needs_projection, se_width, stem_convs
+from keras_resnet.specs.spec import ResNetSpec, split_filters
+from keras_resnet.specs.table import DEFAULT_CLASSES, DEFAULT_INPUT_SHAPES, get_row
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer with weights: its name in the built model and what it holds and costs for one image."""
+    """One layer with weights: its name in the built model and what it holds and costs for one input."""
 
     name: str
     parameters: int  # trainable
     statistics: int  # not trainable: BN's moving mean and variance
-    multiply_adds: int  # a bias addition counts as one; BN, ReLU, pooling and additions count nothing
-    output_shape: tuple[int, ...]  # (height, width, channels), or (classes,)
+    multiply_adds: int  # a bias addition counts as one; BN, ReLU, pooling, additions and gating count nothing
+    output_shape: tuple[int, ...]  # (height, width, channels), (steps, channels), or (classes,)
 
 
 class _Tracer:
     """Follows one path of the network, keeping the shape, and records each layer with weights."""
 
-    def __init__(self, spec: ResNetSpec, shape: tuple[int, int, int]) -> None:
+    def __init__(self, spec: ResNetSpec, shape: tuple[int, ...]) -> None:
         self.spec, self.dialect = spec, spec.dialect
         self.layers: list[LayerCost] = []
         self.shape = shape
 
-    def slide(self, kernel: int, stride: int) -> tuple[int, int]:
-        """Spatial size after a window of `kernel` at `stride`, padded as the dialect pads."""
+    def slide(self, kernel: int, stride: int) -> tuple[int, ...]:
+        """Spatial size after a window of `kernel`, odd, at `stride`, padded as the dialect pads; dilation keeps it."""
         if self.dialect.padding == "same":
-            return -(-self.shape[0] // stride), -(-self.shape[1] // stride)
-        padding = 2 * (kernel // 2)
-        return tuple((size + padding - kernel) // stride + 1 for size in self.shape[:2])  # type: ignore[return-value]
+            return tuple(-(-size // stride) for size in self.shape[:-1])
+        return tuple((size + 2 * (kernel // 2) - kernel) // stride + 1 for size in self.shape[:-1])
 
-    def conv_bn(self, name: str, index: str, filters: int, kernel: int, stride: int, *, bn: bool = True) -> None:
-        channels = self.shape[2]
-        self.shape = (*self.slide(kernel, stride), filters)
-        weights = kernel * kernel * channels * filters
-        bias = filters if self.dialect.conv_bias else 0
-        pixels = prod(self.shape[:2])
-        self.layers.append(LayerCost(f"{name}_conv{index}", weights + bias, 0, pixels * (weights + bias), self.shape))
-        if bn:
-            self.layers.append(LayerCost(f"{name}_bn{index}", 2 * filters, 2 * filters, 0, self.shape))
+    def conv(self, prefix: str, index: int | str, conv: Conv, *, bn_follows: bool) -> None:
+        channels = self.shape[-1]
+        spatial = self.slide(conv.kernel_sizes[0], conv.stride)
+        for kernel, filters in zip(
+            conv.kernel_sizes, split_filters(conv.filters, len(conv.kernel_sizes)), strict=True
+        ):
+            weights = kernel**self.spec.rank * (channels // conv.groups) * filters
+            weights += filters if self.dialect.has_bias(bn_follows=bn_follows) else 0
+            suffix = f"_k{kernel}" if len(conv.kernel_sizes) > 1 else ""
+            self.layers.append(
+                LayerCost(f"{prefix}_conv{index}{suffix}", weights, 0, prod(spatial) * weights, (*spatial, filters))
+            )
+        self.shape = (*spatial, conv.filters)
 
-    def block(self, name: str, filters: int, stride: int) -> None:
-        spec, start = self.spec, self.shape
-        if spec.block == "basic":
-            self.conv_bn(name, "1", filters, 3, stride)
-            self.conv_bn(name, "2", filters, 3, 1)
-        else:
-            inner = spec.inner_width(filters)
-            strides = (stride, 1) if self.dialect.bottleneck_stride == "1x1" else (1, stride)
-            self.conv_bn(name, "1", inner, 1, strides[0])
-            self.conv_bn(name, "2", inner, 3, strides[1])
-            self.conv_bn(name, "3", filters * spec.expansion, 1, 1)
+    def bn(self, name: str) -> None:
+        self.layers.append(LayerCost(name, 2 * self.shape[-1], 2 * self.shape[-1], 0, self.shape))
+
+    def dense(self, name: str, units: int, lead: tuple[int, ...]) -> None:
+        weights = (self.shape[-1] + 1) * units
+        self.shape = (*lead, units)
+        self.layers.append(LayerCost(name, weights, 0, weights, self.shape))
+
+    def stem(self) -> None:
+        convs = stem_convs(self.spec.stem, self.spec.stem_filters)
+        for number, conv in enumerate(convs, start=1):
+            index = number if len(convs) > 1 else ""
+            normalised = number < len(convs) or not self.dialect.preactivation
+            self.conv("stem", index, conv, bn_follows=normalised)
+            if normalised:
+                self.bn(f"stem_bn{index}")
+        if self.spec.stem in ("imagenet", "deep"):
+            self.shape = (*self.slide(3, 2), self.shape[-1])
+
+    def block(self, place: Placement) -> None:
+        spec, name, start = self.spec, place.name, self.shape
+        convs = branch_convs(
+            spec.block,
+            place.filters,
+            stride=place.stride,
+            first_dilation=place.first_dilation,
+            dilation=place.dilation,
+            kernel_sizes=spec.kernel_sizes,
+            groups=spec.groups,
+            width_per_group=spec.width_per_group,
+            dialect=spec.dialect,
+        )
+        for index, conv in enumerate(convs, start=1):
+            if self.dialect.preactivation:
+                self.bn(f"{name}_bn{index}")
+                self.conv(name, index, conv, bn_follows=index < len(convs))
+            else:
+                self.conv(name, index, conv, bn_follows=True)
+                self.bn(f"{name}_bn{index}")
         end = self.shape
-        if spec.shortcut == "B" and (stride != 1 or start[2] != end[2]):
+        if spec.se_ratio:
+            ones = (1,) * spec.rank
+            self.dense(f"{name}_se_reduce", se_width(end[-1], spec.se_ratio), ones)
+            self.dense(f"{name}_se_expand", end[-1], ones)
+        if needs_projection(spec.shortcut, start[-1], end[-1], place.stride, self.dialect):
             self.shape = start
-            self.conv_bn(f"{name}_shortcut", "", end[2], 1, stride, bn=self.dialect.shortcut_bn)
+            self.conv(
+                f"{name}_shortcut", "", Conv(end[-1], (1,), place.stride), bn_follows=self.dialect.shortcut_bn
+            )
+            if self.dialect.shortcut_bn:
+                self.bn(f"{name}_shortcut_bn")
         self.shape = end
 
 
 def iter_layers(
     spec: ResNetSpec | str,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     *,
     include_top: bool = True,
 ) -> Iterator[LayerCost]:
     """Yields the cost of every layer with weights, in the order of a forward pass.
 
+    A block of your own (`build(..., block=...)`) is not in the spec: it cannot be counted here, only as
+    `model.count_params()`.
+
     Args:
         spec: a spec, or a name from the table.
-        input_shape: (height, width, channels); by default the row's own, or (224, 224, 3) for a spec of one's own.
+        input_shape: (height, width, channels), or (steps, channels) for rank 1; by default the row's own, or
+            (224, 224, 3) and (1024, 1) for a spec of one's own.
         classes: outputs of the head; by default the row's own, or 1000.
         include_top: whether the dense head is counted.
 
     Raises:
-        InputError: unknown name, or a shape or number of classes below 1.
+        InputError: unknown name, a spec whose block is "custom", or a shape or number of classes below 1.
     """
     if isinstance(spec, str):
         row = get_row(spec)
         spec, default_shape, default_classes = row.spec, row.input_shape, row.classes
     else:
-        default_shape, default_classes = (224, 224, 3), 1000
-    input_shape = check_input_shape(spec, default_shape if input_shape is None else input_shape)
-    if None in input_shape[:2]:
+        default_shape, default_classes = DEFAULT_INPUT_SHAPES[spec.rank], DEFAULT_CLASSES
+    if spec.block == "custom":
         raise InputError(
-            f"{spec.name}: counting needs an input_shape with a height and a width. Received: {input_shape!r}."
+            f"{spec.name}: counting from a spec knows the blocks 'basic' and 'bottleneck', not a block function of your "
+            "own. Received: block='custom'. Build the model and use model.count_params()."
+        )
+    input_shape = check_input_shape(spec, default_shape if input_shape is None else input_shape)
+    if None in input_shape[:-1]:
+        raise InputError(
+            f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
     classes = check_classes(default_classes if classes is None else classes)
     trace = _Tracer(spec, input_shape)
-    if spec.stem == "imagenet":
-        trace.conv_bn("stem", "", spec.stem_filters, 7, 2)
-        trace.shape = (*trace.slide(3, 2), spec.stem_filters)
-    else:
-        trace.conv_bn("stem", "", spec.stem_filters, 3, 1)
-    for stage, (depth, filters, stride) in enumerate(zip(spec.depths, spec.filters, spec.strides, strict=True), 1):
-        for block in range(1, depth + 1):
-            trace.block(f"stage{stage}_block{block}", filters, stride if block == 1 else 1)
+    trace.stem()
+    for place in iter_blocks(spec):
+        trace.block(place)
+    if spec.dialect.preactivation:
+        trace.bn("head_bn")
     if include_top:
-        weights = (trace.shape[2] + 1) * classes
-        trace.layers.append(LayerCost("head_logits", weights, 0, weights, (classes,)))
+        trace.dense("head_logits", classes, ())
     yield from trace.layers
 
 
 def count_params(
     spec: ResNetSpec | str,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     *,
     include_top: bool = True,
@@ -128,7 +173,7 @@ def count_params(
 
 def count_macs(
     spec: ResNetSpec | str,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     *,
     include_top: bool = True,
@@ -140,33 +185,38 @@ def count_macs(
     return sum(layer.multiply_adds for layer in iter_layers(spec, input_shape, classes, include_top=include_top))
 
 
-def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns (height, width, channels) of the last stage's output."""
-    return list(iter_layers(spec, input_shape, include_top=False))[-1].output_shape  # type: ignore[return-value]
+def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns (height, width, channels), or (steps, channels), of the last stage's output."""
+    shape = check_input_shape(spec, input_shape)
+    trace = _Tracer(spec, shape)
+    trace.stem()
+    for place in iter_blocks(spec):
+        trace.block(place)
+    return trace.shape
 
 
 def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
     """Returns `input_shape` as a tuple if the network leaves at least one pixel of it.
 
     Every convolution and pool is padded, so one pixel in leaves one pixel out: what is refused is a side or
-    a channel count below 1 and a shape that is not (height, width, channels). A side may be None.
+    a channel count below 1 and a shape that has not the spec's rank. A side may be None.
     """
     shape: tuple = tuple(input_shape) if isinstance(input_shape, Iterable) else ()
-    sizes_ok = len(shape) == 3 and all(_is_count(size) for size in shape if size is not None) and shape[2] is not None
-    if not sizes_ok:
+    sides_ok = all(is_count(size) for size in shape[:-1] if size is not None)
+    if len(shape) != spec.rank + 1 or not sides_ok or not is_count(shape[-1]):
+        what, axes = {1: ("step", "(steps, channels)"), 2: ("pixel", "(height, width, channels)")}[spec.rank]
         raise InputError(
-            f"{spec.name}: input_shape must be (height, width, channels), channels last, each at least 1 (a side may be "
-            f"None), so that at least one pixel is left after dividing by {spec.total_stride}. Received: {input_shape!r}."
+            f"{spec.name}: input_shape must be {axes}, channels last, each at least 1 (a side may be "
+            f"None), so that at least one {what} is left after dividing by {spec.total_stride}. Received: {input_shape!r}."
         )
     return shape
 
 
 def check_classes(classes: object) -> int:
     """Returns `classes` if it is a positive integer."""
-    if not _is_count(classes):
+    if not is_count(classes):
         raise InputError(f"classes must be an integer of at least 1. Received: {classes!r}.")
     return int(classes)  # type: ignore[call-overload]
 
 
-def _is_count(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1  # type: ignore[operator]
+_SIDES = {1: "a number of steps", 2: "a height and a width"}

@@ -1,74 +1,27 @@
-"""`ResNetSpec` and `Dialect`: everything that decides the body of a network, as frozen data."""
+"""`ResNetSpec`: the body of one residual network, as frozen data."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Self
 
-from keras_resnet.errors import InputError, suggest
+from keras_resnet.errors import InputError, check_choice, is_count, suggest
+from keras_resnet.specs.dialect import TORCHVISION, Dialect
 
-EXPANSIONS = {"basic": 1, "bottleneck": 4}  # block -> output channels per filter
-STEMS = ("imagenet", "cifar")
-SHORTCUTS = ("A", "B")
-
-
-def _check_choice(owner: str, field: str, received: object, allowed: tuple[str, ...]) -> None:
-    if received not in allowed:
-        raise InputError(
-            f"{owner}: {field} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
-            + suggest(str(received), allowed)
-        )
+EXPANSIONS = {"basic": 1, "bottleneck": 4, "custom": 1}  # block -> output channels per filter
+STEM_STRIDES = {"imagenet": 4, "deep": 4, "cifar": 1, "none": 1}
+SHORTCUTS = ("A", "B", "C", "D", "none")
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How one library writes the same network: everything that is a convention rather than architecture."""
+def inner_width(filters: int, width_per_group: int = 64, groups: int = 1) -> int:
+    """`filters * width_per_group // 64 * groups`: channels between the 1x1 convolutions of a bottleneck.
 
-    name: str
-    bottleneck_stride: str = "3x3"  # which convolution of a bottleneck takes the stride: "1x1" (2015) or "3x3" ("v1.5")
-    padding: str = "symmetric"  # "symmetric" pads k // 2 on both sides; "same" is TensorFlow's, uneven at stride 2
-    conv_bias: bool = False  # BN follows and subtracts it again, but old libraries have it
-    shortcut_bn: bool = True  # whether the projection of a shortcut is followed by BN
-    bn_epsilon: float = 1e-5
-    bn_momentum: float = 0.9  # Keras' convention: the share of the old value, 1 - PyTorch's
-    # Keras' "glorot_uniform", or "he_fan_out", He et al.'s normal. BN hides a kernel's scale from the output, so a
-    # smaller kernel only turns faster: 21 steps of ResNet-18 on MNIST at 112 pixels gave test accuracy 0.80 and 0.56.
-    initializer: str = "glorot_uniform"
-
-    def __post_init__(self) -> None:
-        _check_choice("dialect", "bottleneck_stride", self.bottleneck_stride, ("1x1", "3x3"))
-        _check_choice("dialect", "padding", self.padding, ("symmetric", "same"))
-        _check_choice("dialect", "initializer", self.initializer, ("he_fan_out", "glorot_uniform"))
-        if not self.bn_epsilon > 0:
-            raise InputError(f"A dialect's bn_epsilon must be positive. Received: {self.bn_epsilon!r}.")
-        if not 0 <= self.bn_momentum < 1:
-            raise InputError(f"A dialect's bn_momentum must be in [0, 1). Received: {self.bn_momentum!r}.")
-
-
-TORCHVISION = Dialect("torchvision")
-# The d2l chapter and the Keras tutorial after it: Keras' own defaults everywhere.
-D2L = Dialect(
-    "d2l",
-    padding="same",
-    conv_bias=True,
-    shortcut_bn=False,
-    bn_epsilon=1e-3,
-    bn_momentum=0.99,
-)
-DIALECTS = {dialect.name: dialect for dialect in (TORCHVISION, D2L)}
-
-
-def get_dialect(name: str) -> Dialect:
-    """Returns the dialect called `name`; raises InputError naming the known ones."""
-    _check_choice("network", "dialect", name, tuple(DIALECTS))
-    return DIALECTS[name]
-
-
-def inner_width(filters: int, width_per_group: int) -> int:
-    """`filters * width_per_group // 64`: channels between the 1x1 convolutions of a bottleneck."""
-    return filters * width_per_group // 64
+    One line for ResNet (64, 1), wide ResNet-50-2 (128, 1) and ResNeXt 32x4d (4, 32).
+    """
+    return filters * width_per_group // 64 * groups
 
 
 @dataclass(frozen=True)
@@ -76,73 +29,142 @@ class ResNetSpec:
     """The body of one residual network: stem, stages of blocks, head; everything but input and classes.
 
     Stage `s` has `depths[s]` blocks that output `filters[s] * expansion` channels (`expansion` is 1 for the
-    basic block, 4 for the bottleneck); its first block has stride `strides[s]`.
+    basic block, 4 for the bottleneck); one of them, by default the first, has stride `strides[s]`.
     """
 
     name: str
-    block: str  # "basic": two 3x3 convolutions; "bottleneck": 1x1, 3x3, 1x1
+    block: str  # "basic": two 3x3 convolutions; "bottleneck": 1x1, 3x3, 1x1; "custom": `build` is given a function
     depths: tuple[int, ...]  # blocks in each stage
     filters: tuple[int, ...]  # channels of each stage, before the block's expansion
-    strides: tuple[int, ...]  # stride of each stage's first block
-    stem: str = "imagenet"  # "imagenet": 7x7 stride 2 and 3x3 max pool stride 2; "cifar": one 3x3 at stride 1
+    strides: tuple[int, ...]  # stride of each stage
+    # "imagenet": 7x7 stride 2 and 3x3 max pool stride 2; "deep": three 3x3 for the 7x7 (ResNet-D); "cifar": one 3x3
+    # at stride 1; "none": the first stage takes the input as it is.
+    stem: str = "imagenet"
     stem_filters: int = 64
-    width_per_group: int = 64  # inner width of a bottleneck: filters * width_per_group // 64
-    shortcut: str = "B"  # where the shape changes. "A": subsample, pad channels with zeros; "B": 1x1 projection
-    zero_gamma: bool = False  # start the last BN scale of each block at 0, so that blocks start as identities
+    rank: int = 2  # 2: images (height, width, channels); 1: sequences (steps, channels)
+    kernel_sizes: tuple[int, ...] = (3,)  # of the spatial convolutions; several run side by side and are joined
+    groups: int = 1  # of the 3x3 convolution of a bottleneck ("cardinality")
+    width_per_group: int = 64  # width of a group at 64 filters; inner width: filters * width_per_group // 64 * groups
+    # "A": where the shape changes subsample, pad channels with zeros; "B": there a 1x1 projection; "C": a projection in
+    # every block; "D": as B with an average pool for the stride (ResNet-D); "none": a plain net.
+    shortcut: str = "B"
+    se_ratio: float = 0.0  # squeeze-and-excitation: width of its bottleneck per channel, such as 1 / 16; 0 for none
+    dropout: float = 0.0  # before the dense head
+    block_dropout: float = 0.0  # before the last convolution of each block (wide ResNet)
+    stochastic_depth: float = 0.0  # chance that the last block is left out in training; falls linearly towards the first
+    zero_gamma: bool = False  # blocks start as identities: last BN scale 0 (pre-activation: last kernel 0)
+    output_stride: int | None = None  # input pixels per output pixel at most: further strides become dilations
     dialect: Dialect = TORCHVISION
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "/" in self.name:
             raise InputError(f"A network's name must be a string without '/'. Received: {self.name!r}.")
-        for field in ("depths", "filters", "strides"):
-            values = getattr(self, field)
-            if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-                raise InputError(
-                    f"{self.name}: {field} must be a tuple with one integer per stage. Received: {values!r}."
-                )
-            object.__setattr__(self, field, tuple(values))  # a list (as JSON gives) would not hash
-            if any(
-                isinstance(value, bool) or not isinstance(value, int) or value < 1 for value in getattr(self, field)
-            ):
-                raise InputError(f"{self.name}: {field} must be integers of at least 1. Received: {values!r}.")
+        for field in ("depths", "filters", "strides", "kernel_sizes"):
+            object.__setattr__(self, field, self._check_counts(field, getattr(self, field)))
         if not self.depths or not len(self.depths) == len(self.filters) == len(self.strides):
             raise InputError(
                 f"{self.name}: depths, filters and strides must have one entry per stage, at least one. Received: "
                 f"depths={self.depths!r}, filters={self.filters!r}, strides={self.strides!r}."
             )
-        _check_choice(self.name, "block", self.block, tuple(EXPANSIONS))
-        _check_choice(self.name, "stem", self.stem, STEMS)
-        _check_choice(self.name, "shortcut", self.shortcut, SHORTCUTS)
-        for field in ("stem_filters", "width_per_group"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{self.name}: {field} must be an integer of at least 1. Received: {value!r}.")
-        if self.block == "basic" and self.width_per_group != 64:
-            raise InputError(
-                f"{self.name}: a basic block has no inner width, so width_per_group must be 64; change filters, or use "
-                f"the bottleneck. Received: {self.width_per_group}."
-            )
+        check_choice(f"{self.name}: block", self.block, EXPANSIONS)
+        check_choice(f"{self.name}: stem", self.stem, STEM_STRIDES)
+        check_choice(f"{self.name}: shortcut", self.shortcut, SHORTCUTS)
+        check_choice(f"{self.name}: rank", self.rank, (1, 2))
         if not isinstance(self.dialect, Dialect):
             raise InputError(
                 f"{self.name}: dialect must be a Dialect, for example get_dialect('torchvision'). "
                 f"Received: {self.dialect!r}."
             )
-        for stage, filters in enumerate(self.filters, start=1):
-            if self.block == "bottleneck" and self.inner_width(filters) < 1:
+        for field in ("stem_filters", "width_per_group", "groups"):
+            if not is_count(getattr(self, field)):
                 raise InputError(
-                    f"{self.name}: the inner width filters * width_per_group // 64 must be at least 1. Received: "
-                    f"filters={filters} in stage {stage}, width_per_group={self.width_per_group}, which gives 0."
+                    f"{self.name}: {field} must be an integer of at least 1. Received: {getattr(self, field)!r}."
                 )
-        if self.shortcut == "A":
-            channels = self.stem_filters
-            for stage, filters in enumerate(self.filters, start=1):
-                if filters * self.expansion < channels:
+        for field in ("se_ratio", "dropout", "block_dropout", "stochastic_depth"):
+            value = getattr(self, field)
+            closed = field == "se_ratio"
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 + closed * 1e-9:
+                raise InputError(
+                    f"{self.name}: {field} must be a number in [0, 1{']' if closed else ')'}. Received: {value!r}."
+                )
+        self._check_widths()
+        self._check_shortcut()
+        self._check_output_stride()
+
+    def _check_counts(self, field: str, values: Any) -> tuple[int, ...]:
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+            raise InputError(f"{self.name}: {field} must be a tuple with one integer per stage. Received: {values!r}.")
+        values = tuple(values)  # a list (as JSON gives) would not hash
+        if any(isinstance(value, bool) or not isinstance(value, int) or value < 1 for value in values):
+            raise InputError(f"{self.name}: {field} must be integers of at least 1. Received: {values!r}.")
+        return values
+
+    def _check_widths(self) -> None:
+        if self.stem == "deep" and self.stem_filters < 2:
+            raise InputError(
+                f"{self.name}: the deep stem's first convolutions have stem_filters // 2 filters, so stem_filters must "
+                f"be at least 2. Received: {self.stem_filters}."
+            )
+        kernels = self.kernel_sizes
+        if not kernels or any(size % 2 == 0 for size in kernels) or len(set(kernels)) != len(kernels):
+            raise InputError(
+                f"{self.name}: kernel_sizes must be different odd integers, at least one. Received: {kernels!r}."
+            )
+        if self.block == "basic":
+            for field, only in (("width_per_group", 64), ("groups", 1)):
+                if getattr(self, field) != only:
                     raise InputError(
-                        f"{self.name}: shortcut 'A' pads channels with zeros, so a stage must have at least as many "
-                        f"channels as the one before. Received: {channels} -> {filters * self.expansion} channels "
-                        f"at stage {stage}. Widen the stage or use shortcut='B'."
+                        f"{self.name}: a basic block has no inner width, so {field} must be {only}; change filters, or "
+                        f"use the bottleneck. Received: {getattr(self, field)}."
                     )
-                channels = filters * self.expansion
+        for stage, filters in enumerate(self.filters, start=1):
+            inner = self.inner_width(filters)
+            if self.block == "bottleneck" and inner < self.groups:
+                raise InputError(
+                    f"{self.name}: the inner width filters * width_per_group // 64 * groups must be at least groups. "
+                    f"Received: filters={filters} in stage {stage}, width_per_group={self.width_per_group}, "
+                    f"groups={self.groups}, which gives {inner}; width_per_group must be at least {-(-64 // filters)}."
+                )
+            spatial = inner if self.block == "bottleneck" else filters
+            if self.block != "custom" and (
+                spatial < len(kernels) or any(part % self.groups for part in split_filters(spatial, len(kernels)))
+            ):
+                raise InputError(
+                    f"{self.name}: convolutions side by side share the {spatial} channels of a block in stage {stage}, "
+                    f"so each must get at least 1, divisible by groups. Received: {len(kernels)} kernel sizes, "
+                    f"groups={self.groups}, which gives {split_filters(spatial, len(kernels))}."
+                )
+
+    def _check_shortcut(self) -> None:
+        if self.shortcut == "none":
+            for field in ("zero_gamma", "stochastic_depth"):
+                if getattr(self, field):
+                    raise InputError(
+                        f"{self.name}: {field} switches blocks off, which needs a shortcut: with shortcut='none' it "
+                        f"must be {type(getattr(self, field))()}. Received: {getattr(self, field)!r}."
+                    )
+        if self.shortcut != "A" or self.block == "custom":
+            return
+        channels = self.stem_filters if self.stem != "none" else 0
+        for stage, filters in enumerate(self.filters, start=1):
+            if filters * self.expansion < channels:
+                raise InputError(
+                    f"{self.name}: shortcut 'A' pads channels with zeros, so a stage must have at least as many "
+                    f"channels as the one before. Received: {channels} -> {filters * self.expansion} channels "
+                    f"at stage {stage}. Widen the stage or use shortcut='B'."
+                )
+            channels = filters * self.expansion
+
+    def _check_output_stride(self) -> None:
+        if self.output_stride is None:
+            return
+        allowed = [STEM_STRIDES[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)]
+        allowed = sorted(set(allowed))
+        if isinstance(self.output_stride, bool) or self.output_stride not in allowed:
+            raise InputError(
+                f"{self.name}: output_stride must be None or a stride that the stages reach, one of "
+                f"{', '.join(map(str, allowed))}. Received: {self.output_stride!r}."
+            )
 
     @property
     def expansion(self) -> int:
@@ -152,14 +174,11 @@ class ResNetSpec:
     @property
     def total_stride(self) -> int:
         """Input pixels per pixel of the last feature map, along one side."""
-        stride = 4 if self.stem == "imagenet" else 1
-        for stage_stride in self.strides:
-            stride *= stage_stride
-        return stride
+        return self.output_stride or STEM_STRIDES[self.stem] * prod(self.strides)
 
     def inner_width(self, filters: int) -> int:
         """Channels between the 1x1 convolutions of a bottleneck of `filters` filters."""
-        return inner_width(filters, self.width_per_group)
+        return inner_width(filters, self.width_per_group, self.groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the spec as plain JSON values; `from_dict` reads them back to an equal spec."""
@@ -185,8 +204,12 @@ class ResNetSpec:
             raise InputError(f"A ResNetSpec needs {', '.join(missing)}. Received: {', '.join(known) or 'nothing'}.")
         dialect = known.get("dialect")
         if isinstance(dialect, Mapping):
-            allowed = [field.name for field in dataclasses.fields(Dialect)]
             for name in dialect:
-                _check_choice("A Dialect", "its fields", name, tuple(allowed))
+                check_choice("A Dialect: its fields", name, [field.name for field in dataclasses.fields(Dialect)])
             known["dialect"] = Dialect(**dialect)
         return cls(**known)
+
+
+def split_filters(filters: int, parts: int) -> tuple[int, ...]:
+    """Divides `filters` into `parts` that differ by at most one, the larger first."""
+    return tuple(filters // parts + (index < filters % parts) for index in range(parts))

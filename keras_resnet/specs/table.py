@@ -1,16 +1,30 @@
-"""The table of every network: one row each, and families whose depth is a formula."""
+"""The table of every network: one row each, and families whose names are formulas."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from keras_resnet.errors import InputError, suggest
-from keras_resnet.specs.spec import D2L, ResNetSpec
+from keras_resnet.specs.dialect import D2L, KERAS_V1, KERAS_V2, TORCHVISION_V2
+from keras_resnet.specs.spec import ResNetSpec
 
 HE2015 = "He et al. 2015, Deep Residual Learning for Image Recognition, arXiv:1512.03385"
+HE2016 = "He et al. 2016, Identity Mappings in Deep Residual Networks, arXiv:1603.05027"
+XIE2016 = "Xie et al. 2016, Aggregated Residual Transformations (ResNeXt), arXiv:1611.05431"
+ZAGORUYKO2016 = "Zagoruyko and Komodakis 2016, Wide Residual Networks, arXiv:1605.07146"
+HE2018 = "He et al. 2018, Bag of Tricks for Image Classification (ResNet-D), arXiv:1812.01187"
+HU2017 = "Hu et al. 2017, Squeeze-and-Excitation Networks, arXiv:1709.01507"
 D2L_CHAPTER = "Zhang et al., Dive into Deep Learning, section 8.6 (ResNet-18 in Keras)"
+KERAS_APPLICATIONS = "keras.applications, Keras 3.15"
+SEQUENCES = "the same in one dimension"
+MULTI_SCALE = "parallel kernels of 3, 5 and 7, joined, in each convolution of a basic block"
+
+DEFAULT_INPUT_SHAPES: dict[int, tuple[int, ...]] = {1: (1024, 1), 2: (224, 224, 3)}  # by rank, for a spec of one's own
+DEFAULT_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -18,44 +32,207 @@ class Row:
     """A spec with the input and the number of classes that its source states figures for."""
 
     spec: ResNetSpec
-    input_shape: tuple[int, int, int]  # (height, width, channels) of the source
+    input_shape: tuple[int, ...]  # (height, width, channels) of the source, or (steps, channels)
     classes: int  # of the source
     source: str
 
 
-def _imagenet(name: str, block: str, depths: tuple[int, ...]) -> Row:
+_IMAGENET_DEPTHS = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+
+
+def _imagenet(name: str, depth: int, source: str = HE2015, **changes: Any) -> Row:
+    """Table 1 of He et al. 2015, with `changes` to the spec."""
+    block, depths = _IMAGENET_DEPTHS[depth]
     spec = ResNetSpec(name, block, depths, filters=(64, 128, 256, 512), strides=(1, 2, 2, 2))
-    return Row(spec, (224, 224, 3), 1000, HE2015)
+    return Row(replace(spec, **changes), DEFAULT_INPUT_SHAPES[2], DEFAULT_CLASSES, source)
 
 
-def _cifar(name: str, blocks_per_stage: int) -> Row:
+def _resnext(name: str, depth: int, groups: int, width_per_group: int, **changes: Any) -> Row:
+    return _imagenet(name, depth, **{"source": XIE2016, **changes}, groups=groups, width_per_group=width_per_group)
+
+
+def _cifar(name: str, blocks: int, source: str = HE2015, **changes: Any) -> Row:
+    """Section 4.2 of He et al. 2015: `blocks` in each of three stages, with `changes` to the spec."""
     spec = ResNetSpec(
         name,
         block="basic",
-        depths=(blocks_per_stage,) * 3,
+        depths=(blocks,) * 3,
         filters=(16, 32, 64),
         strides=(1, 2, 2),
         stem="cifar",
         stem_filters=16,
-        shortcut="B" if name.endswith("_b") else "A",
+        shortcut="A",
     )
-    return Row(spec, (32, 32, 3), 10, HE2015)
+    return Row(replace(spec, **changes), (32, 32, 3), 10, source)
 
 
-_RESNET18 = _imagenet("resnet18", "basic", (2, 2, 2, 2))
+def _resnext_cifar(name: str, blocks: int, groups: int, width_per_group: int) -> Row:
+    return _cifar(
+        name,
+        blocks,
+        XIE2016,
+        block="bottleneck",
+        filters=(64, 128, 256),
+        stem_filters=64,
+        shortcut="B",
+        groups=groups,
+        width_per_group=width_per_group,
+    )
+
+
+def _wide_cifar(name: str, blocks: int, width: int) -> Row:
+    filters = (16 * width, 32 * width, 64 * width)
+    return _cifar(name, blocks, ZAGORUYKO2016, filters=filters, shortcut="B", dialect=TORCHVISION_V2)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Networks whose name is a pattern with a depth of `layers_per_block * n + offset`, n blocks in each stage."""
+
+    label: str  # how the name is written for people
+    pattern: str  # a regular expression with the group `depth`, and groups that `make` takes
+    layers_per_block: int
+    offset: int
+    make: Callable[..., Row]  # (name, blocks, **groups of the pattern)
+    what: str
+
+
+def _plain_groups(make: Callable[..., Row]) -> Callable[..., Row]:
+    """Hands a family's numbers over as integers."""
+    return lambda name, blocks, **numbers: make(name, blocks, *(int(number) for number in numbers.values()))
+
+
+FAMILIES = (
+    _Family("resnet{6n+2}_cifar", r"resnet(?P<depth>\d+)_cifar", 6, 2, _cifar, "CIFAR ResNet"),
+    _Family(
+        "resnet{6n+2}_cifar_b",
+        r"resnet(?P<depth>\d+)_cifar_b",
+        6,
+        2,
+        lambda name, blocks: _cifar(name, blocks, shortcut="B"),
+        "CIFAR ResNet",
+    ),
+    _Family(
+        "plain{6n+2}_cifar",
+        r"plain(?P<depth>\d+)_cifar",
+        6,
+        2,
+        lambda name, blocks: _cifar(name, blocks, shortcut="none"),
+        "plain CIFAR net",
+    ),
+    _Family(
+        "resnetv2_{6n+2}_cifar",
+        r"resnetv2_(?P<depth>\d+)_cifar",
+        6,
+        2,
+        lambda name, blocks: _cifar(name, blocks, HE2016, shortcut="B", dialect=TORCHVISION_V2),
+        "pre-activation CIFAR ResNet",
+    ),
+    _Family(
+        "resnext{9n+2}_{groups}x{width}d_cifar",
+        r"resnext(?P<depth>\d+)_(?P<groups>[1-9]\d*)x(?P<width>[1-9]\d*)d_cifar",
+        9,
+        2,
+        _plain_groups(_resnext_cifar),
+        "CIFAR ResNeXt",
+    ),
+    _Family(
+        "wrn{6n+4}_{width}_cifar",
+        r"wrn(?P<depth>\d+)_(?P<width>[1-9]\d*)_cifar",
+        6,
+        4,
+        _plain_groups(_wide_cifar),
+        "wide CIFAR ResNet",
+    ),
+)
+_RESNEXT_NAME = re.compile(r"resnext(\d+)_([1-9]\d*)x([1-9]\d*)d")
+RESNEXT_LABEL = "resnext{50|101|152}_{groups}x{width}d"
+
+
+def _from_family(name: str) -> Row | None:
+    """The row of a family's member; None where no family writes its names so."""
+
+    def named(depth: int) -> str:
+        return f"{name[: match.start('depth')]}{depth}{name[match.end('depth') :]}"
+
+    for family in FAMILIES:
+        match = re.fullmatch(family.pattern, name)
+        if not match:
+            continue
+        numbers = match.groupdict()
+        depth = int(numbers.pop("depth"))
+        blocks, remainder = divmod(depth - family.offset, family.layers_per_block)
+        if remainder == 0 and blocks >= 1:
+            return family.make(named(depth), blocks, **numbers)
+        low = max(blocks, 1)
+        near = " or ".join(named(family.layers_per_block * n + family.offset) for n in (low, low + 1))
+        raise InputError(
+            f"The depth of a {family.what} must be {family.layers_per_block}n + {family.offset} with n >= 1. "
+            f"Received: {name!r}. Nearest: {near}."
+        )
+    match = _RESNEXT_NAME.fullmatch(name)
+    if match:
+        depth, groups, width = map(int, match.groups())
+        if depth not in (50, 101, 152):
+            raise InputError(f"The depth of a ResNeXt must be 50, 101 or 152. Received: {name!r}.")
+        return _resnext(name, depth, groups, width)
+    return None
+
+
+def _unknown(name: object) -> NoReturn:
+    raise InputError(
+        f"Unknown network. Received: {name!r}.{suggest(str(name), TABLE)} "
+        f"Allowed: {', '.join(TABLE)}; and {', '.join(list_families())} for any n >= 1."
+    )
+
+
+def _member(name: str) -> Row:
+    return _from_family(name) or _unknown(name)
+
+
 _ROWS = (
-    _RESNET18,
-    _imagenet("resnet34", "basic", (3, 4, 6, 3)),
-    _imagenet("resnet50", "bottleneck", (3, 4, 6, 3)),
-    _imagenet("resnet101", "bottleneck", (3, 4, 23, 3)),
-    _imagenet("resnet152", "bottleneck", (3, 8, 36, 3)),
-    Row(replace(_RESNET18.spec, name="resnet18_d2l", dialect=D2L), (224, 224, 1), 10, D2L_CHAPTER),
-    *(_cifar(f"resnet{depth}_cifar", (depth - 2) // 6) for depth in (20, 32, 44, 56, 110, 1202)),
-    *(_cifar(f"resnet{depth}_cifar_b", (depth - 2) // 6) for depth in (20, 32, 44, 56, 110)),
+    *(_imagenet(f"resnet{depth}", depth) for depth in _IMAGENET_DEPTHS),
+    *(_imagenet(f"resnetv2_{depth}", depth, HE2016, dialect=TORCHVISION_V2) for depth in _IMAGENET_DEPTHS),
+    *(_imagenet(f"resnet{depth}_d", depth, HE2018, stem="deep", shortcut="D") for depth in _IMAGENET_DEPTHS),
+    *(_member(f"resnext{name}d") for name in ("50_32x4", "101_32x8", "101_64x4")),
+    *(_imagenet(f"wide_resnet{depth}_2", depth, ZAGORUYKO2016, width_per_group=128) for depth in (50, 101)),
+    *(_imagenet(f"seresnet{depth}", depth, HU2017, se_ratio=1 / 16) for depth in (18, 34, 50, 101, 152)),
+    _resnext("seresnext50_32x4d", 50, 32, 4, source=HU2017, se_ratio=1 / 16),
+    *(_imagenet(f"plain{depth}", depth, shortcut="none") for depth in (18, 34)),
+    *(_imagenet(f"resnet{depth}_keras", depth, KERAS_APPLICATIONS, dialect=KERAS_V1) for depth in (50, 101, 152)),
+    *(
+        _imagenet(f"resnet{depth}v2_keras", depth, KERAS_APPLICATIONS, strides=(2, 2, 2, 1), dialect=KERAS_V2)
+        for depth in (50, 101, 152)
+    ),
+    replace(_imagenet("resnet18_d2l", 18, D2L_CHAPTER, dialect=D2L), input_shape=(224, 224, 1), classes=10),
+    *(_member(f"resnet{depth}_cifar") for depth in (20, 32, 44, 56, 110, 1202)),
+    *(_member(f"resnet{depth}_cifar_b") for depth in (20, 32, 44, 56, 110)),
+    *(_member(f"plain{depth}_cifar") for depth in (20, 56)),
+    *(_member(f"resnetv2_{depth}_cifar") for depth in (20, 110)),
+    _member("resnext29_8x64d_cifar"),
+    *(_member(f"wrn{name}_cifar") for name in ("16_4", "28_10", "40_2")),
+    *(
+        replace(_imagenet(f"resnet{depth}_1d", depth, SEQUENCES, rank=1), input_shape=DEFAULT_INPUT_SHAPES[1])
+        for depth in (18, 34, 50)
+    ),
+    replace(
+        _imagenet("resnet18_multiscale_1d", 18, MULTI_SCALE, rank=1, kernel_sizes=(3, 5, 7)),
+        input_shape=DEFAULT_INPUT_SHAPES[1],
+    ),
+    _imagenet("resnet18_multiscale", 18, MULTI_SCALE, kernel_sizes=(3, 5, 7)),
 )
 TABLE: dict[str, Row] = {row.spec.name: row for row in _ROWS}
 
-_CIFAR_NAME = re.compile(r"resnet(\d+)_cifar(_b)?")
+
+def list_families() -> list[str]:
+    """Returns how the names of the families are written, of which any member can be built."""
+    return [*(family.label for family in FAMILIES), RESNEXT_LABEL]
 
 
 def get_row(name: str) -> Row:
@@ -64,23 +241,8 @@ def get_row(name: str) -> Row:
     Raises:
         InputError: no such network; names the nearest, or the nearest depths of the family.
     """
-    if isinstance(name, str) and name in TABLE:
-        return TABLE[name]
-    match = _CIFAR_NAME.fullmatch(name) if isinstance(name, str) else None
-    if match:
-        depth, suffix = int(match[1]), match[2] or ""
-        blocks, remainder = divmod(depth - 2, 6)
-        if remainder == 0 and blocks >= 1:
-            return _cifar(f"resnet{depth}_cifar{suffix}", blocks)
-        low = max(blocks, 1)
-        near = " or ".join(f"resnet{6 * n + 2}_cifar{suffix}" for n in (low, low + 1))
-        raise InputError(
-            f"The depth of a CIFAR ResNet must be 6n + 2 with n >= 1. Received: {name!r}. Nearest: {near}."
-        )
-    raise InputError(
-        f"Unknown network. Received: {name!r}.{suggest(str(name), TABLE)} "
-        f"Allowed: {', '.join(TABLE)}; and resnet{{6n+2}}_cifar[_b] for any n >= 1."
-    )
+    row = (TABLE.get(name) or _from_family(name)) if isinstance(name, str) else None
+    return row or _unknown(name)
 
 
 def get_spec(name: str) -> ResNetSpec:
