@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from keras_resnet.specs import TABLE as _TABLE
 
 _HOMES = {
@@ -25,7 +27,10 @@ _HOMES = {
         "list_models",
     ),
     "keras_resnet.recipes": ("Preprocessing", "Recipe"),
-    "keras_resnet.models": ("build", "load_model", *_TABLE),
+    "keras_resnet.layers": ("GroupedConv1D", "GroupedConv2D"),
+    "keras_resnet.models": ("build", "load_model", "stage_outputs", *_TABLE),
+    "keras_resnet.growth": ("deepen",),
+    "keras_resnet.weights": ("load_keras_applications",),
     "keras_resnet.data": (
         "compute_preprocessing",
         "load_data",
@@ -48,11 +53,14 @@ if TYPE_CHECKING:
         resize_with_pad,
     )
     from keras_resnet.errors import InputError, SaveError
+    from keras_resnet.growth import deepen
     from keras_resnet.jobs import evaluate, predict, train
-    from keras_resnet.models import build, load_model
+    from keras_resnet.layers import GroupedConv1D, GroupedConv2D
+    from keras_resnet.models import build, load_model, stage_outputs
     from keras_resnet.recipes import Preprocessing, Recipe
     from keras_resnet.specs import Dialect, ResNetSpec, count_macs, count_params, get_dialect, get_spec, list_models
     from keras_resnet.training import compile_model, reestimate_batchnorm
+    from keras_resnet.weights import load_keras_applications
 
 
 def __getattr__(name: str) -> Any:
@@ -85,3 +93,11 @@ _refuse_namesake()
 # up to twice as long. A setting of the user's is kept.
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def _register_layers(_: Any) -> None:
+    importlib.import_module("keras_resnet.layers")
+
+
+# keras.saving.load_model knows our layers once their module is imported, which takes Keras: so as soon as Keras is.
+wrapt.register_post_import_hook(_register_layers, "keras")

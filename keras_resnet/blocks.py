@@ -76,7 +76,7 @@ def conv(
             "name": f"{prefix}_conv{suffix}",
         }
         if plan.groups > 1:
-            grouped = {1: GroupedConv1D, 2: GroupedConv2D}[_rank(x)]
+            grouped: Any = {1: GroupedConv1D, 2: GroupedConv2D}[_rank(x)]
             outputs.append(grouped(filters, size, groups=plan.groups, **options)(padded))
         else:
             outputs.append(_layer("Conv", padded, filters, size, **options))
@@ -265,9 +265,7 @@ def basic_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **option
     return _residual(x, "basic", filters, stride, name, **options)
 
 
-def bottleneck_block(
-    x: Tensor, filters: int, *, stride: int = 1, name: str, **options: Unpack[BlockOptions]
-) -> Tensor:
+def bottleneck_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **options: Unpack[BlockOptions]) -> Tensor:
     """`relu(bn(conv1x1(relu(bn(conv3x3(relu(bn(conv1x1(x)))))))) + shortcut(x))`.
 
     In pre-activation BN and ReLU come before each convolution and none after the addition. Maps (batch, height,

@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from keras_resnet import recipes, specs
 from keras_resnet.errors import InputError, SaveError
+from keras_resnet.files import write_beside
 
 
 class _ImageSize(click.ParamType):
@@ -199,14 +201,7 @@ def models(pattern: str) -> None:
     if not names:
         specs.get_row(pattern)  # a member of a family that is not listed, or an error that names the nearest
         names = [pattern]
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for heading in ("parameters", "trainable", "multiply-adds", "input"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("paper")
+    table = _table("name", "parameters", "trainable", "multiply-adds", "input", last="paper")
     for name in names:
         row = specs.get_row(name)
         table.add_row(
@@ -217,9 +212,69 @@ def models(pattern: str) -> None:
             "x".join(map(str, row.input_shape)) + f" -> {row.classes}",
             row.source,
         )
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
-    console.print("and resnet{6n+2}_cifar, resnet{6n+2}_cifar_b for any n >= 1", highlight=False)
+    _print(table)
+    _print(f"and {', '.join(specs.list_families())}, for any n >= 1, groups and width")
+
+
+class _InputShape(click.ParamType):
+    name = "HxWxC|STEPSxC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        sizes = str(value).split("x")
+        if not 2 <= len(sizes) <= 3 or not all(size.isdigit() and int(size) for size in sizes):
+            self.fail(
+                f"must be HEIGHTxWIDTHxCHANNELS or STEPSxCHANNELS, each at least 1. Received: {value!r}.", param, ctx
+            )
+        return tuple(map(int, sizes))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--input-shape", type=_InputShape(), help="Of images or sequences.  [default: of the network's source]")
+@click.option("--classes", type=click.IntRange(min=1), help="Outputs.  [default: of the network's source]")
+@click.option("--output-stride", type=int, help="8 or 16: strides beyond it become dilations.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Draw the network into this PNG file.")
+def show(
+    name: str, input_shape: tuple[int, ...] | None, classes: int | None, output_stride: int | None, plot: str | None
+) -> None:
+    """Show the network NAME by stages, as a table and as a picture."""
+    row = specs.get_row(name)
+    spec = replace(row.spec, output_stride=output_stride)
+    shape, classes = input_shape or row.input_shape, classes or row.classes
+    sections = specs.summarize(spec, shape, classes)
+    heading = f"{name}: {specs.count_params(spec, shape, classes):,} parameters, "
+    heading += f"{specs.count_macs(spec, shape, classes):,} multiply-adds at {'x'.join(map(str, shape))}"
+    _print(heading, f"{specs.describe_conventions(spec)}; {row.source}", "")
+    table = _table("section", "output", "parameters", "multiply-adds", last="what")
+    for section in sections:
+        output = "x".join(map(str, section.output_shape))
+        table.add_row(section.name, output, f"{section.parameters:,}", f"{section.multiply_adds:,}", section.text)
+    _print(table)
+    if plot is not None:
+        from keras_resnet import plots
+
+        figure = plots.plot_network(sections, shape, title=heading, subtitle=specs.describe_conventions(spec))
+        write_beside(plot, lambda path: plots.save_figure(figure, path))
+
+
+def _table(*headings: str, last: str) -> Any:
+    """A table whose first column is a name, whose last is text, and between them figures."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(last)
+    return table
+
+
+def _print(*parts: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
+    for part in parts:
+        console.print(part, highlight=False)
 
 
 if __name__ == "__main__":

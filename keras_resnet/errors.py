@@ -20,13 +20,13 @@ def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 
-def check_choice(what: str, received: object, allowed: Iterable[str]) -> None:
+def check_choice(what: str, received: object, allowed: Iterable[object]) -> None:
     """Raises InputError unless `received` is one of `allowed`; `what` opens the message."""
     allowed = tuple(allowed)
     if received not in allowed:
         raise InputError(
             f"{what} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
-            + suggest(str(received), allowed)
+            + suggest(str(received), map(str, allowed))
         )
 
 

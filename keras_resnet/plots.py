@@ -1,4 +1,4 @@
-"""Every picture: training curves and the confusion matrix, drawn without a display."""
+"""Every picture: training curves, the confusion matrix, a network by stages; drawn without a display."""
 
 from __future__ import annotations
 
@@ -98,3 +98,79 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], *, title: 
     axes.set_ylabel("true class")
     axes.set_title(title)
     return figure
+
+
+def plot_network(sections: Sequence[Any], input_shape: Sequence[int], *, title: str, subtitle: str = "") -> Figure:
+    """A network from left to right: a slab per block, as high as its feature map; below, where weights and work are.
+
+    Args:
+        sections: of `specs.summarize`: each with name, text, blocks, output_shape, parameters, multiply_adds.
+        input_shape: (height, width, channels) or (steps, channels).
+        title: above the picture.
+        subtitle: below the title, smaller.
+    """
+    figure = _new_figure(2.1 * (len(sections) + 1) + 1, 7.2)
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
+    body = [*sections[:-1]]
+    tallest = np.log2(max(input_shape[0], 1) + 1)
+    columns = [("input", "", 0, tuple(input_shape)), *((s.name, s.text, s.blocks, s.output_shape) for s in body)]
+    for column, (name, text, blocks, shape) in enumerate(columns):
+        height = max(np.log2(shape[0] + 1) / tallest, 0.08)
+        _draw_slabs(top, column, height, max(blocks, 1), name)
+        label = "x".join(map(str, shape)) + (f"\n{_wrap(text)}" if text else "")
+        top.text(column, -0.06, label, ha="center", va="top", fontsize=8)
+        top.text(column, height + 0.03, name, ha="center", va="bottom", fontsize=10)
+    top.text(-0.5, -0.7, "one slab per block, as high as the logarithm of its side", fontsize=7, color=_BEST)
+    top.text(len(columns) - 0.45, 0.15, f"{sections[-1].text}", ha="left", va="center", fontsize=9, rotation=90)
+    top.set_xlim(-0.6, len(columns) - 0.2)
+    top.set_ylim(-0.75, 1.15)
+    top.axis("off")
+    positions = np.arange(len(sections))
+    for offset, key, label, color in (
+        (-0.2, "parameters", "parameters", _TRAIN),
+        (0.2, "multiply_adds", "multiply-adds", _VALIDATION),
+    ):
+        values = np.array([getattr(section, key) for section in sections], float)
+        bars = bottom.bar(positions + offset, values / max(values.sum(), 1), 0.38, color=color, label=label)
+        bottom.bar_label(bars, [_short(value) for value in values], fontsize=8)
+    bottom.set_xticks(positions, [section.name for section in sections])
+    bottom.set_ylabel("share of the network")
+    bottom.margins(y=0.15)
+    bottom.legend(frameon=False)
+    for side in ("top", "right"):
+        bottom.spines[side].set_visible(False)
+    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=12)
+    return figure
+
+
+def _draw_slabs(axes: Any, column: int, height: float, slabs: int, name: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    width = 0.7 / slabs
+    for slab in range(slabs):
+        gap = 0.15 * width if slabs > 1 else 0.0
+        axes.add_patch(
+            Rectangle(
+                (column - 0.35 + slab * width + gap / 2, 0),
+                width - gap,
+                height,
+                facecolor="#dddddd" if name == "input" else _TRAIN,
+                edgecolor="none",
+                alpha=0.9,
+            )
+        )
+
+
+def _wrap(text: str) -> str:
+    """Breaks a stage's description where a reader would."""
+    for mark in (" x [", "], ", ", "):
+        text = text.replace(mark, mark.rstrip() + "\n" if mark != " x [" else " x\n[")
+    return text
+
+
+def _short(value: float) -> str:
+    """1_234_567 as "1.2 M"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"

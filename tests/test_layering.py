@@ -11,6 +11,7 @@ PACKAGE = Path(keras_resnet.__file__).parent
 # The table of ../README.md's architecture: who stands above whom.
 LEVELS = {
     "errors": 0,
+    "files": 0,
     "specs": 0,
     "recipes": 0,
     "layers": 1,
@@ -27,11 +28,14 @@ LEVELS = {
     "benchmark": 4,
     "cli": 5,
 }
-STDLIB_ONLY = ("errors", "specs", "recipes")
+STDLIB_ONLY = ("errors", "files", "specs", "recipes")
 ALLOWED = {  # what a module may take from outside, beyond the standard library
     "blocks": {"keras"},
     "plots": {"matplotlib", "numpy"},
     "models": {"keras"},
+    "layers": {"keras", "tensorflow"},
+    "weights": {"keras"},
+    "growth": {"keras", "numpy"},
     "data": {"numpy", "tensorflow", "tensorflow_datasets", "sklearn", "PIL", "tqdm"},
     "training": {"keras", "numpy", "sklearn", "tensorflow"},
     "jobs": {"keras", "numpy", "psutil", "tensorflow"},

@@ -17,6 +17,7 @@ import psutil
 
 from keras_resnet.data import ImageData
 from keras_resnet.errors import InputError, SaveError
+from keras_resnet.files import PARTIAL, write_beside
 from keras_resnet.recipes import Preprocessing, Recipe
 from keras_resnet.specs import ResNetSpec
 
@@ -27,7 +28,6 @@ HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
 _LOCK_FILE = "running.json"
-_PARTIAL = "partial-"  # prefix of a file that is being written
 
 
 class RunFolder:
@@ -102,7 +102,7 @@ class RunFolder:
 
     def close(self, *, finished: bool) -> None:
         """Gives the folder back. An unfinished run leaves its checkpoint, or without one nothing at all."""
-        for child in self.path.glob(f"{_PARTIAL}*"):
+        for child in self.path.glob(f"{PARTIAL}*"):
             child.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (self.path / _LOCK_FILE).unlink()
@@ -124,17 +124,9 @@ class RunFolder:
         Raises:
             SaveError: the disk is full, the folder not writable, ...; says what is left.
         """
-        target, partial = self.path / name, self.path / f"{_PARTIAL}{name}"
-        try:
-            writer(partial)
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except Exception as error:  # h5py and zipfile have errors of their own for a full disk
-            partial.unlink(missing_ok=True)
-            left = [n for n in (name, CHECKPOINT_FILE) if (self.path / n).exists()]
-            rest = f"{self.path / left[0]}, written before, is unchanged." if left else "Nothing was written before it."
-            raise SaveError(f"{target} could not be written: {error}. {rest}") from error
+        left = [n for n in (name, CHECKPOINT_FILE) if (self.path / n).exists()]
+        rest = f"{self.path / left[0]}, written before, is unchanged." if left else "Nothing was written before it."
+        write_beside(self.path / name, writer, hint=rest)
 
     def write_json(self, name: str, value: object) -> None:
         """Writes `value` as indented JSON."""

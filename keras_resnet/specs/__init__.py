@@ -2,12 +2,14 @@
 
 from keras_resnet.specs.counting import (
     LayerCost,
+    Section,
     check_classes,
     check_input_shape,
     count_macs,
     count_params,
     final_feature_map,
     iter_layers,
+    iter_sections,
 )
 from keras_resnet.specs.dialect import (
     D2L,
@@ -29,6 +31,7 @@ from keras_resnet.specs.layout import (
     stem_convs,
 )
 from keras_resnet.specs.spec import EXPANSIONS, ResNetSpec, inner_width, split_filters
+from keras_resnet.specs.summary import SectionSummary, describe_conventions, summarize
 from keras_resnet.specs.table import (
     DEFAULT_CLASSES,
     DEFAULT_INPUT_SHAPES,
@@ -57,11 +60,14 @@ __all__ = [
     "Placement",
     "ResNetSpec",
     "Row",
+    "Section",
+    "SectionSummary",
     "branch_convs",
     "check_classes",
     "check_input_shape",
     "count_macs",
     "count_params",
+    "describe_conventions",
     "final_feature_map",
     "get_dialect",
     "get_row",
@@ -69,10 +75,12 @@ __all__ = [
     "inner_width",
     "iter_blocks",
     "iter_layers",
+    "iter_sections",
     "list_families",
     "list_models",
     "needs_projection",
     "se_width",
     "split_filters",
     "stem_convs",
+    "summarize",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -31,6 +32,12 @@ class _Tracer:
         self.layers: list[LayerCost] = []
         self.shape = shape
 
+    def cut(self, name: str) -> Section:
+        """Returns what was recorded since the last cut."""
+        section = Section(name, tuple(self.layers), self.shape)
+        self.layers = []
+        return section
+
     def slide(self, kernel: int, stride: int) -> tuple[int, ...]:
         """Spatial size after a window of `kernel`, odd, at `stride`, padded as the dialect pads; dilation keeps it."""
         if self.dialect.padding == "same":
@@ -40,9 +47,7 @@ class _Tracer:
     def conv(self, prefix: str, index: int | str, conv: Conv, *, bn_follows: bool) -> None:
         channels = self.shape[-1]
         spatial = self.slide(conv.kernel_sizes[0], conv.stride)
-        for kernel, filters in zip(
-            conv.kernel_sizes, split_filters(conv.filters, len(conv.kernel_sizes)), strict=True
-        ):
+        for kernel, filters in zip(conv.kernel_sizes, split_filters(conv.filters, len(conv.kernel_sizes)), strict=True):
             weights = kernel**self.spec.rank * (channels // conv.groups) * filters
             weights += filters if self.dialect.has_bias(bn_follows=bn_follows) else 0
             suffix = f"_k{kernel}" if len(conv.kernel_sizes) > 1 else ""
@@ -97,12 +102,52 @@ class _Tracer:
             self.dense(f"{name}_se_expand", end[-1], ones)
         if needs_projection(spec.shortcut, start[-1], end[-1], place.stride, self.dialect):
             self.shape = start
-            self.conv(
-                f"{name}_shortcut", "", Conv(end[-1], (1,), place.stride), bn_follows=self.dialect.shortcut_bn
-            )
+            self.conv(f"{name}_shortcut", "", Conv(end[-1], (1,), place.stride), bn_follows=self.dialect.shortcut_bn)
             if self.dialect.shortcut_bn:
                 self.bn(f"{name}_shortcut_bn")
         self.shape = end
+
+
+@dataclass(frozen=True)
+class Section:
+    """The stem, one stage or the head: its layers with weights, and the shape it puts out."""
+
+    name: str  # "stem", "stage1", ..., "head"
+    layers: tuple[LayerCost, ...]
+    output_shape: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, BN's moving statistics included."""
+        return sum(layer.parameters + layer.statistics for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one forward pass of one input."""
+        return sum(layer.multiply_adds for layer in self.layers)
+
+
+def iter_sections(
+    spec: ResNetSpec | str,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    *,
+    include_top: bool = True,
+) -> Iterator[Section]:
+    """Yields stem, stages and head of a network; arguments and errors as `iter_layers`."""
+    spec, input_shape, classes = _complete(spec, input_shape, classes)
+    trace = _Tracer(spec, input_shape)
+    trace.stem()
+    yield trace.cut("stem")
+    for stage, places in itertools.groupby(iter_blocks(spec), key=lambda place: place.name.partition("_")[0]):
+        for place in places:
+            trace.block(place)
+        yield trace.cut(stage)
+    if spec.dialect.preactivation:
+        trace.bn("head_bn")
+    if include_top:
+        trace.dense("head_logits", classes, ())
+    yield trace.cut("head")
 
 
 def iter_layers(
@@ -127,6 +172,14 @@ def iter_layers(
     Raises:
         InputError: unknown name, a spec whose block is "custom", or a shape or number of classes below 1.
     """
+    for section in iter_sections(spec, input_shape, classes, include_top=include_top):
+        yield from section.layers
+
+
+def _complete(
+    spec: ResNetSpec | str, input_shape: tuple[int, ...] | None, classes: int | None
+) -> tuple[ResNetSpec, tuple[int, ...], int]:
+    """Looks up a name, fills in what is left out and checks what is given."""
     if isinstance(spec, str):
         row = get_row(spec)
         spec, default_shape, default_classes = row.spec, row.input_shape, row.classes
@@ -142,16 +195,7 @@ def iter_layers(
         raise InputError(
             f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
-    classes = check_classes(default_classes if classes is None else classes)
-    trace = _Tracer(spec, input_shape)
-    trace.stem()
-    for place in iter_blocks(spec):
-        trace.block(place)
-    if spec.dialect.preactivation:
-        trace.bn("head_bn")
-    if include_top:
-        trace.dense("head_logits", classes, ())
-    yield from trace.layers
+    return spec, input_shape, check_classes(default_classes if classes is None else classes)
 
 
 def count_params(
@@ -187,12 +231,7 @@ def count_macs(
 
 def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns (height, width, channels), or (steps, channels), of the last stage's output."""
-    shape = check_input_shape(spec, input_shape)
-    trace = _Tracer(spec, shape)
-    trace.stem()
-    for place in iter_blocks(spec):
-        trace.block(place)
-    return trace.shape
+    return [section.output_shape for section in iter_sections(spec, input_shape) if section.name != "head"][-1]
 
 
 def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:

@@ -157,21 +157,18 @@ RESNEXT_LABEL = "resnext{50|101|152}_{groups}x{width}d"
 
 def _from_family(name: str) -> Row | None:
     """The row of a family's member; None where no family writes its names so."""
-
-    def named(depth: int) -> str:
-        return f"{name[: match.start('depth')]}{depth}{name[match.end('depth') :]}"
-
     for family in FAMILIES:
         match = re.fullmatch(family.pattern, name)
         if not match:
             continue
+        before, after = name[: match.start("depth")], name[match.end("depth") :]
         numbers = match.groupdict()
         depth = int(numbers.pop("depth"))
         blocks, remainder = divmod(depth - family.offset, family.layers_per_block)
         if remainder == 0 and blocks >= 1:
-            return family.make(named(depth), blocks, **numbers)
+            return family.make(f"{before}{depth}{after}", blocks, **numbers)
         low = max(blocks, 1)
-        near = " or ".join(named(family.layers_per_block * n + family.offset) for n in (low, low + 1))
+        near = " or ".join(f"{before}{family.layers_per_block * n + family.offset}{after}" for n in (low, low + 1))
         raise InputError(
             f"The depth of a {family.what} must be {family.layers_per_block}n + {family.offset} with n >= 1. "
             f"Received: {name!r}. Nearest: {near}."

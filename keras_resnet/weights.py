@@ -1,0 +1,79 @@
+"""Weights from other libraries, by a map of layer names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+
+from keras_resnet.errors import InputError
+
+_SINGLE = {  # ours -> keras.applications'
+    "stem_conv": "conv1_conv",
+    "stem_bn": "conv1_bn",
+    "head_bn": "post_bn",
+    "head_logits": "predictions",
+}
+_IN_BLOCK = re.compile(r"stage(\d+)_(block\d+)_(?:(shortcut)_)?(conv|bn)(\d*)")
+
+
+def keras_applications_name(layer_name: str, *, preactivation: bool) -> str:
+    """Returns what `keras.applications` calls the layer that is called `layer_name` here.
+
+    `stage2_block1_conv3` is `conv3_block1_3_conv` there. With `preactivation`, the names of `ResNet50V2`, where BN comes
+    before the convolution of the next number: `stage2_block1_bn1` is `conv3_block1_preact_bn` and `_bn2` is `_1_bn`.
+
+    Raises:
+        InputError: no layer with weights is called so.
+    """
+    if layer_name in _SINGLE:
+        return _SINGLE[layer_name]
+    match = _IN_BLOCK.fullmatch(layer_name)
+    if not match:
+        raise InputError(
+            f"A layer must be one of {', '.join(_SINGLE)}, or of a block with conv, bn or shortcut_conv in its name. "
+            f"Received: {layer_name!r}."
+        )
+    stage, block, is_shortcut, kind, digits = match.groups()
+    index = 0 if is_shortcut else int(digits)
+    part = f"{index}_{kind}"
+    if preactivation and kind == "bn":
+        part = "preact_bn" if index == 1 else f"{index - 1}_bn"
+    return f"conv{int(stage) + 1}_{block}_{part}"
+
+
+def load_keras_applications(model: keras.Model, source: keras.Model, *, head: bool = True) -> None:
+    """Copies the weights of a `keras.applications` ResNet into the same network of ours, layer by layer.
+
+    For example `load_keras_applications(resnet50_keras(), keras.applications.ResNet50())`, or `resnet50v2_keras` and
+    `ResNet50V2`; afterwards both give the same outputs at every stage, for images preprocessed as
+    `keras.applications.resnet.preprocess_input` (or `resnet_v2`) does. Nothing is copied if anything does not fit.
+
+    Args:
+        model: of a row `resnet*_keras`, or one whose layers have the same shapes.
+        source: from `keras.applications`; `weights=` there takes "imagenet" or a file.
+        head: whether the dense head is copied; False keeps that of `model`, for other classes.
+
+    Raises:
+        InputError: a layer of `model` has no counterpart in `source`, or other shapes.
+    """
+    names = {layer.name for layer in model.layers}
+    theirs = {layer.name: layer for layer in source.layers}
+    copies: list[tuple[Any, list[Any]]] = []
+    for layer in model.layers:
+        if not layer.weights or (layer.name == "head_logits" and not head):
+            continue
+        name = keras_applications_name(layer.name, preactivation="head_bn" in names)
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        counterpart = theirs.get(name)
+        their_shapes = [tuple(weight.shape) for weight in counterpart.weights] if counterpart is not None else None
+        if counterpart is None or shapes != their_shapes:
+            raise InputError(
+                f"Each layer must have a counterpart of the same shapes in {source.name}. Received: {layer.name} with "
+                f"{shapes}, there {name} with {their_shapes or 'no weights'}. Rows for keras.applications are called "
+                "resnet50_keras, resnet50v2_keras, and so on; head=False leaves the head out."
+            )
+        copies.append((layer, counterpart.get_weights()))
+    for layer, weights in copies:
+        layer.set_weights(weights)
