@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet.errors import InputError
 from keras_resnet.models import build
-from keras_resnet.specs import TABLE, ResNetSpec
+from keras_resnet.specs import ResNetSpec, find_row
 
 _GROWABLE = ("A", "B", "D")
 
@@ -31,7 +31,7 @@ def deepen(model: keras.Model, spec: ResNetSpec, depths: Iterable[int]) -> tuple
         depths: blocks in each stage afterwards, none fewer than now.
 
     Returns:
-        The deeper model, not compiled, and its spec; the spec of the table where that has one of this shape.
+        The deeper model, not compiled, and its spec: that of a row where there is one of this shape.
 
     Raises:
         InputError: fewer blocks or another number of stages than now, a spec whose blocks cannot be identities (no
@@ -55,7 +55,7 @@ def deepen(model: keras.Model, spec: ResNetSpec, depths: Iterable[int]) -> tuple
                 f"{spec.dialect.name!r} does in two blocks of a longer stage, so it cannot grow. Received: {depths!r}."
             )
     _check_model(model, spec)
-    deeper_spec = _named(replace(spec, depths=depths))
+    deeper_spec = _deepen_spec(spec, depths)
     deeper = build(deeper_spec, model.input_shape[1:], name=deeper_spec.name, **_describe_head(model))
     old_names = {layer.name for layer in model.layers}
     for layer in deeper.layers:
@@ -121,8 +121,13 @@ def _make_identity(model: keras.Model, block: str, spec: ResNetSpec) -> None:
             layer.kernel.assign(np.zeros(layer.kernel.shape))
 
 
-def _named(spec: ResNetSpec) -> ResNetSpec:
-    for row in TABLE.values():
-        if replace(row.spec, name=spec.name) == spec:
-            return row.spec
-    return replace(spec, name=f"{spec.name}_{'_'.join(map(str, spec.depths))}")
+def _deepen_spec(spec: ResNetSpec, depths: tuple[int, ...]) -> ResNetSpec:
+    """The deeper spec, under the name of a row if there is one, else with its depths behind the name it began with."""
+    first_name = spec.name.removesuffix(_suffix(spec.depths))
+    deeper = replace(spec, depths=depths)
+    row = find_row(deeper, near=first_name)
+    return row.spec if row is not None else replace(deeper, name=first_name + _suffix(depths))
+
+
+def _suffix(depths: tuple[int, ...]) -> str:
+    return "".join(f"_{depth}" for depth in depths)

@@ -53,7 +53,8 @@ def convolve_in_groups(
 
         return forward(x, k), gradient
 
-    return convolve(inputs, kernel)
+    # A variable would have to be handed to the gradient by name.
+    return convolve(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
 
 
 @functools.cache

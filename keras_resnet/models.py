@@ -63,12 +63,14 @@ def build(
         classes: number of outputs.
         include_top: whether to end in the pooled, dense head; without it the last stage's output (in pre-activation
             after BN and ReLU), or its `pooling`.
-        input_tensor: a Keras tensor to build on, instead of a new input.
+        input_tensor: a Keras tensor to build on, instead of a new input. Layer names repeat from one network to the
+            next, so two that are joined in one model are called as layers instead: `build(...)(tensor)`.
         pooling: "avg", "max" or None; only without the top.
         classifier_activation: of the head; None ends in logits.
         block: a function of your own in place of the spec's block, called as `blocks.basic_block` is:
-            `block(x, filters, stride=..., name=..., **options)`, with the options of `blocks.BlockOptions`. What it
-            builds is not in the spec (`block="custom"` says so), and cannot be counted from it.
+            `block(x, filters, stride=..., name=..., **options)`, with all options of `blocks.BlockOptions`, of which it
+            uses what it will. What it builds is not in the spec (`block="custom"` says so), and cannot be counted
+            from it.
         name: of the model; by default the spec's.
 
     Returns:

@@ -16,6 +16,9 @@ PRINTS = {
     "textbook_fashion_mnist.py": "test accuracy ",
     "lecture_cifar10.py": "epoch 1: test accuracy ",
     "benchmark_memory.py": "MiB",
+    "own_block.py": "bottleneck at 256 channels: 69,632 parameters\n",  # S3's figure
+    "multiscale_sequences.py": "multiscale_blocks: 131,770 parameters, test accuracy ",
+    "grow.py": "from_scratch after 3 steps",
 }
 
 

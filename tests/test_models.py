@@ -2,8 +2,8 @@
 
 import inspect
 import itertools
-import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,8 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_resnet
-from keras_resnet import InputError, ResNetSpec, build, count_params, get_spec, load_model, models
-from keras_resnet.specs import D2L, TABLE, TORCHVISION, iter_layers
+from keras_resnet import (
+    InputError,
+    ResNetSpec,
+    blocks,
+    build,
+    count_params,
+    get_spec,
+    load_model,
+    models,
+    stage_outputs,
+)
+from keras_resnet.specs import D2L, DIALECTS, KERAS_V1, KERAS_V2, TABLE, TORCHVISION_V2, iter_layers
 
 BUILT_ROWS = [name for name in TABLE if name != "resnet1202_cifar"]  # that one is a slow test of its own
 
@@ -51,29 +61,48 @@ def test_every_row_builds_as_counted(name):
 def specs(draw):
     stages = draw(st.integers(1, 3))
     block = draw(st.sampled_from(["basic", "bottleneck"]))
+    kernel_sizes = draw(st.sampled_from([(3,), (3,), (5,), (3, 5)]))
+    groups = draw(st.sampled_from([1, 2, 3])) if block == "bottleneck" else 1
+    if groups > 1:
+        kernel_sizes = kernel_sizes[:1]
     widths = sorted(draw(st.lists(st.integers(2, 9), min_size=stages, max_size=stages)))
+    stem = draw(st.sampled_from(["imagenet", "cifar", "deep", "none"]))
+    strides = tuple(draw(st.lists(st.integers(1, 3), min_size=stages, max_size=stages)))
+    shortcut = draw(st.sampled_from(["A", "B", "C", "D", "none"]))
+    reached = [{"imagenet": 4, "deep": 4}.get(stem, 1) * int(np.prod(strides[:k])) for k in range(stages + 1)]
     return ResNetSpec(
         "drawn",
         block,
         depths=tuple(draw(st.lists(st.integers(1, 2), min_size=stages, max_size=stages))),
         filters=tuple(widths),
-        strides=tuple(draw(st.lists(st.integers(1, 3), min_size=stages, max_size=stages))),
-        stem=draw(st.sampled_from(["imagenet", "cifar"])),
-        stem_filters=draw(st.integers(1, widths[0])),
+        strides=strides,
+        stem=stem,
+        stem_filters=draw(st.integers(2, widths[0])),
+        rank=draw(st.sampled_from([1, 2])),
+        kernel_sizes=kernel_sizes,
+        groups=groups,
         width_per_group=draw(st.sampled_from([32, 64, 128])) if block == "bottleneck" else 64,
-        shortcut=draw(st.sampled_from(["A", "B"])),
-        zero_gamma=draw(st.booleans()),
-        dialect=draw(st.sampled_from([TORCHVISION, D2L])),
+        shortcut=shortcut if stem != "none" or shortcut != "A" else "B",
+        se_ratio=draw(st.sampled_from([0, 0, 0.25])),
+        dropout=draw(st.sampled_from([0, 0.5])),
+        block_dropout=draw(st.sampled_from([0, 0, 0.3])),
+        stochastic_depth=draw(st.sampled_from([0, 0.2])) if shortcut != "none" else 0,
+        zero_gamma=draw(st.booleans()) and shortcut != "none",
+        output_stride=draw(st.sampled_from([None, *reached])),
+        dialect=draw(st.sampled_from(list(DIALECTS.values()))),
     )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 7))
 def test_any_spec_builds_as_counted(spec, height, width, channels, classes):
-    model = build(spec, (height, width, channels), classes)
-    _check_against_spec(model, spec, (height, width, channels), classes)
-    probabilities = model(np.ones((2, height, width, channels), np.float32))
+    shape = (height, width, channels)[2 - spec.rank :]
+    model = build(spec, shape, classes)
+    _check_against_spec(model, spec, shape, classes)
+    probabilities = model(np.ones((2, *shape), np.float32))
     np.testing.assert_allclose(np.sum(probabilities, -1), 1, atol=1e-5)
+    assert list(stage_outputs(model))[-len(spec.depths) :] == [f"stage{s + 1}" for s in range(len(spec.depths))]
+    assert ResNetSpec.from_dict(spec.to_dict()) == spec
     keras.utils.clear_session()
 
 
@@ -107,6 +136,59 @@ def test_layer_names_are_an_interface():
     assert names[-1] == "head_logits"
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            "resnetv2_50",
+            "bn1 relu1 conv1 bn2 relu2 pad2 conv2 bn3 relu3 conv3 shortcut_conv add",
+        ),
+        ("resnext50_32x4d", "conv1 bn1 relu1 pad2 conv2 bn2 relu2 conv3 bn3 shortcut_conv shortcut_bn add out"),
+        (
+            "resnet18_d",
+            "pad1 conv1 bn1 relu1 conv2 bn2 shortcut_pool shortcut_conv shortcut_bn add out",
+        ),
+        (
+            "seresnet18",
+            "pad1 conv1 bn1 relu1 conv2 bn2 se_pool se_reduce se_expand se_scale shortcut_conv shortcut_bn add out",
+        ),
+        ("plain18", "pad1 conv1 bn1 relu1 conv2 bn2 out"),
+        (
+            "resnet18_multiscale_1d",
+            "pad1_k3 conv1_k3 pad1_k5 conv1_k5 pad1_k7 conv1_k7 join1 bn1 relu1 conv2_k3 conv2_k5 conv2_k7 join2 bn2 "
+            "shortcut_conv shortcut_bn add out",
+        ),
+        (
+            replace(get_spec("resnet18"), block_dropout=0.1, stochastic_depth=0.1),
+            "pad1 conv1 bn1 relu1 dropout conv2 bn2 drop shortcut_conv shortcut_bn add out",
+        ),
+    ],
+    ids=str,
+)
+def test_layer_names_of_each_form(spec, expected):
+    names = [layer.name for layer in build(spec).layers]
+    prefix = "stage2_block1_"
+    assert sorted(n.removeprefix(prefix) for n in names if n.startswith(prefix)) == sorted(expected.split())
+
+
+def test_layer_names_of_stems_and_heads():
+    def ends(name):
+        names = [layer.name for layer in build(name).layers]
+        return " ".join(n for n in names if n.startswith("stem")), " ".join(n for n in names if n.startswith("head"))
+
+    assert ends("resnetv2_18") == (
+        "stem_pad stem_conv stem_pool stem_pool_stride",
+        "head_bn head_relu head_pool head_logits head_probabilities",
+    )
+    assert ends("resnet50v2_keras")[0] == "stem_pad stem_conv stem_pool_pad stem_pool"
+    assert ends("resnet18_d")[0] == (
+        "stem_pad1 stem_conv1 stem_bn1 stem_relu1 stem_conv2 stem_bn2 stem_relu2 stem_conv3 stem_bn3 stem_relu3 "
+        "stem_pool_pad stem_pool"
+    )
+    assert ends("wrn16_4_cifar")[0] == "stem_conv"
+    assert "head_dropout" in ends(replace(get_spec("resnet18"), dropout=0.5))[1]
+
+
 def test_names_do_not_depend_on_what_was_built_before():
     first = [layer.name for layer in build("resnet20_cifar").layers]
     assert [layer.name for layer in build("resnet20_cifar").layers] == first
@@ -117,7 +199,7 @@ def test_every_layer_is_channels_last_whatever_the_global_setting():
     before = keras.config.image_data_format()
     keras.config.set_image_data_format("channels_first")
     try:
-        for name in ("resnet50", "resnet20_cifar", "resnet18_d2l"):
+        for name in ("resnet50", "resnet20_cifar", "resnet18_d2l", "resnext50_32x4d", "resnetv2_18", "resnet18_1d"):
             model = build(name, TABLE[name].input_shape)
             for layer in model.layers:
                 # The one exception pads the last axis, the channels, by reading it as a width.
@@ -168,18 +250,146 @@ def test_zero_gamma_makes_blocks_identities():
     np.testing.assert_array_equal(stem, out)
 
 
-def test_a_network_trains_in_mixed_precision_with_a_float32_head():
-    keras.config.set_dtype_policy("mixed_bfloat16")
+MIXED = ResNetSpec("mixed", "bottleneck", (1, 1), (8, 16), (1, 2), "cifar", 8, groups=4, width_per_group=32)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("spec", [MIXED, get_spec("resnet8_cifar"), get_spec("resnetv2_8_cifar")], ids=lambda s: s.name)
+def test_a_network_trains_in_mixed_precision_with_a_float32_head(policy, spec):
+    keras.config.set_dtype_policy(policy)
     try:
-        model = build("resnet8_cifar", (8, 8, 1), 3)
-        assert model.output.dtype == "float32"
-        assert model.get_layer("stage1_block1_conv1").compute_dtype == "bfloat16"
-        assert model.get_layer("stem_bn").moving_mean.dtype == "float32"
+        model = build(spec, (8, 8, 1), 3)
+        for layer in model.layers:
+            if layer.name in ("head_pool", "head_logits", "head_probabilities"):
+                assert layer.output.dtype == "float32", layer.name
+            if isinstance(layer, keras.layers.BatchNormalization):
+                assert {weight.dtype for weight in layer.weights} == {"float32"}, layer.name
+        assert model.get_layer("stage1_block1_conv2").compute_dtype == policy.removeprefix("mixed_")
         model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-        loss = model.train_on_batch(np.ones((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 0]))
+        before = model.get_layer("stage2_block1_conv2").kernel.numpy()
+        x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+        loss = model.train_on_batch(x, np.array([0, 1, 2, 0]))
         assert np.isfinite(loss)
+        assert not np.array_equal(before, model.get_layer("stage2_block1_conv2").kernel.numpy())
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def test_stage_outputs_are_what_the_stages_put_out():
+    model = build("resnet50", (65, 97, 1), include_top=False)
+    outputs = stage_outputs(model)
+    assert {name: tuple(x.shape[1:]) for name, x in outputs.items()} == {
+        "stem": (17, 25, 64),
+        "stage1": (17, 25, 256),
+        "stage2": (9, 13, 512),
+        "stage3": (5, 7, 1024),
+        "stage4": (3, 4, 2048),
+    }
+    assert outputs["stage4"] is model.output
+    pyramid = keras.Model(model.input, outputs)
+    x = np.random.default_rng(0).normal(size=(1, 65, 97, 1)).astype("float32")
+    np.testing.assert_array_equal(pyramid(x)["stage4"], model(x))
+    raw = stage_outputs(build("resnetv2_18", (32, 32, 3)))
+    assert raw["stage4"].name != "head_relu"
+    assert list(raw) == ["stem", "stage1", "stage2", "stage3", "stage4"]
+    with pytest.raises(InputError, match=r"stage_outputs needs a model of keras_resnet.build.* Received: 'other'"):
+        stage_outputs(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="other"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"block": "basic"},
+        {"block": "bottleneck"},
+        {"block": "bottleneck", "groups": 2, "width_per_group": 32},
+        {"block": "basic", "dialect": TORCHVISION_V2},
+        {"block": "bottleneck", "dialect": KERAS_V1},
+        {"block": "bottleneck", "dialect": KERAS_V2},
+        {"block": "basic", "shortcut": "A"},
+        {"block": "basic", "rank": 1, "kernel_sizes": (3, 5)},
+    ],
+    ids=str,
+)
+def test_a_dilated_network_has_the_strided_ones_pixels_among_its_own(changes):
+    spec = ResNetSpec(
+        **{
+            "name": "dense",
+            "depths": (2, 2, 2),
+            "filters": (4, 6, 8),
+            "strides": (1, 2, 2),
+            "stem_filters": 4,
+            **changes,
+        }
+    )
+    shape = (37, 49, 3)[2 - spec.rank :]
+    strided = build(spec, shape, include_top=False)
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    for stride, step in ((8, 2), (4, 4)):
+        dilated = build(replace(spec, output_stride=stride), shape, include_top=False)
+        dilated.set_weights(strided.get_weights())
+        every = np.asarray(dilated(x))[(slice(None), *(slice(None, None, step),) * spec.rank)]
+        np.testing.assert_allclose(every, strided(x), atol=1e-5)
+
+
+def test_stochastic_depth_leaves_branches_out_in_training_only():
+    spec = ResNetSpec(
+        "drops", "basic", (1,), (4,), (1,), stem="none", shortcut="B", stochastic_depth=0.5, dialect=TORCHVISION_V2
+    )
+    model = build(spec, (6, 6, 4), include_top=False)
+    x = np.random.default_rng(0).normal(size=(64, 6, 6, 4)).astype("float32")
+    branch = keras.Model(model.input, model.get_layer("stage1_block1_conv2").output)
+    joined = keras.Model(model.input, model.get_layer("stage1_block1_add").output)
+    keras.utils.set_random_seed(0)
+    added = np.asarray(joined(x, training=True)) - x
+    expected = np.asarray(branch(x, training=True))
+    kept = np.abs(added).max((1, 2, 3)) > 1e-4
+    assert 16 < kept.sum() < 48  # each example by itself, half of them
+    # What is kept counts double, so that the mean stays; BN has moved its averages meanwhile, not its output.
+    np.testing.assert_allclose(added[kept], 2 * expected[kept], atol=1e-4)
+    np.testing.assert_allclose(joined(x) - x, branch(x), atol=1e-5)
+
+
+def test_zero_gamma_in_preactivation_has_a_gradient():
+    spec = ResNetSpec("zero", "basic", (2,), (4,), (1,), "cifar", 4, zero_gamma=True, dialect=TORCHVISION_V2)
+    model = build(spec, (8, 8, 3), 2)
+    assert not model.get_layer("stage1_block2_conv2").kernel.numpy().any()
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    model.train_on_batch(x, np.array([0, 1, 1, 0]))
+    assert model.get_layer("stage1_block2_conv2").kernel.numpy().any()
+
+
+def test_batch_normalisation_of_two_by_hand():
+    """S5: a channel of two images, in training (its own mean and variance) and in inference (the moving ones)."""
+    inputs = keras.Input((1, 1, 2))
+    model = keras.Model(inputs, blocks.batch_norm(inputs, name="bn"))
+    x = np.array([[1.0, 10.0], [3.0, 30.0]], np.float32).reshape(2, 1, 1, 2)
+    y = np.asarray(model(x, training=True)).reshape(2, 2)
+    # Means 2 and 20, variances 1 and 100 (over n): (1 - 2) / sqrt(1 + 1e-5) = -0.999995.
+    np.testing.assert_allclose(y, [[-0.999995, -1.0], [0.999995, 1.0]], atol=1e-6)
+    bn = model.get_layer("bn")
+    np.testing.assert_allclose(bn.moving_mean, [0.2, 2.0], rtol=1e-6)  # 0.9 * 0 + 0.1 * mean
+    np.testing.assert_allclose(bn.moving_variance, [1.0, 10.9], rtol=1e-6)  # 0.9 * 1 + 0.1 * variance
+    y = np.asarray(model(x)).reshape(2, 2)
+    np.testing.assert_allclose(y[0], [(1 - 0.2) / np.sqrt(1.00001), (10 - 2) / np.sqrt(10.90001)], rtol=1e-5)
+
+
+def test_the_shapes_of_s2():
+    """Residual(3) keeps (4, 6, 6, 3); Residual(6) with stride 2 gives (4, 3, 3, 6); ResNeXtBlock(32, 16, 1) keeps."""
+    x = keras.Input((6, 6, 3))
+    assert blocks.basic_block(x, 3, name="a", dialect=D2L).shape == (None, 6, 6, 3)
+    assert blocks.basic_block(x, 6, stride=2, name="b", dialect=D2L).shape == (None, 3, 3, 6)
+    x = keras.Input((96, 96, 32))
+    y = blocks.bottleneck_block(x, 8, groups=2, width_per_group=128, name="c")
+    assert y.shape == (None, 96, 96, 32)
+    outputs = stage_outputs(build("resnet18_d2l", (96, 96, 1), 10))
+    assert [tuple(x.shape[1:]) for x in outputs.values()] == [
+        (24, 24, 64),
+        (24, 24, 64),
+        (12, 12, 128),
+        (6, 6, 256),
+        (3, 3, 512),
+    ]
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -237,7 +447,9 @@ def test_a_block_of_ones_own():
         seen.append((filters, stride, name))
         return keras.layers.Conv2D(filters, 1, strides=stride, name=f"{name}_conv1")(x)
 
-    spec = ResNetSpec("mine", "basic", (1, 2), (4, 6), (1, 2), stem="cifar", stem_filters=4)
+    spec = ResNetSpec("mine", "custom", (1, 2), (4, 6), (1, 2), stem="cifar", stem_filters=4)
+    with pytest.raises(InputError, match=r"block='custom' is built with a block function.* Received: block=None"):
+        build(spec, (8, 8, 1), 3)
     model = build(spec, (8, 8, 1), 3, block=half)
     assert seen == [(4, 1, "stage1_block1"), (6, 2, "stage2_block1"), (6, 1, "stage2_block2")]
     assert model.get_layer("stage2_block2_conv1").output.shape == (None, 4, 4, 6)
@@ -247,32 +459,6 @@ def test_weights_of_another_network_are_refused(tmp_path):
     build("resnet14_cifar", (8, 8, 1), 3).save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(InputError, match=r"other.weights.h5 does not hold weights of resnet20_cifar: "):
         keras_resnet.resnet20_cifar(weights=tmp_path / "other.weights.h5", input_shape=(8, 8, 1), classes=3)
-
-
-LOAD_WITHOUT_US = """
-import sys
-sys.modules["keras_resnet"] = None  # importing it would fail
-import keras, numpy as np
-x = np.load(sys.argv[1] + "/x.npy")
-for name in sys.argv[2:]:
-    model = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras")
-    np.testing.assert_allclose(model(x), np.load(f"{sys.argv[1]}/{name}.npy"), atol=1e-5)
-    print(name, end=" ")
-"""
-
-
-def test_saved_models_load_in_a_fresh_process_without_this_package(tmp_path):
-    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    np.save(tmp_path / "x.npy", x)
-    names = ["resnet18", "resnet50", "resnet8_cifar", "resnet8_cifar_b", "resnet18_d2l"]
-    for name in names:
-        model = build(name, (32, 32, 3), 5)
-        model.save(tmp_path / f"{name}.keras")
-        np.save(tmp_path / f"{name}.npy", model(x))
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD_WITHOUT_US, str(tmp_path), *names], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == names, done.stderr
 
 
 def test_load_model_refuses_what_is_no_model(tmp_path):

@@ -4,10 +4,24 @@ import dataclasses
 import json
 
 import pytest
-from golden import MULTIPLY_ADDS, PARAMETERS
+from golden import GIGA_MULTIPLY_ADDS, MULTIPLY_ADDS, PARAMETERS, TABLE_1
 
 from keras_resnet import InputError, ResNetSpec, count_macs, count_params, get_dialect, get_spec, list_models
-from keras_resnet.specs import TABLE, Dialect, check_input_shape, final_feature_map, get_row, iter_layers
+from keras_resnet.specs import (
+    DIALECTS,
+    TABLE,
+    TORCHVISION_V2,
+    Dialect,
+    check_input_shape,
+    describe_conventions,
+    final_feature_map,
+    get_row,
+    iter_blocks,
+    iter_layers,
+    iter_sections,
+    list_families,
+    summarize,
+)
 
 SMALL = ResNetSpec("small", "bottleneck", depths=(1, 2), filters=(4, 6), strides=(1, 2), stem="cifar", stem_filters=8)
 
@@ -24,6 +38,16 @@ def test_parameters_equal_the_golden_numbers(name):
 @pytest.mark.parametrize("name", MULTIPLY_ADDS)
 def test_multiply_adds_equal_the_golden_numbers(name):
     assert count_macs(name) == MULTIPLY_ADDS[name]
+
+
+@pytest.mark.parametrize("name", GIGA_MULTIPLY_ADDS)
+def test_multiply_adds_equal_what_torchvision_states(name):
+    assert round(count_macs(name) / 1e9, 2) == GIGA_MULTIPLY_ADDS[name]
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_multiply_adds_of_table_1(name):
+    assert count_macs(name) / 1e9 == pytest.approx(TABLE_1[name], abs=0.07)
 
 
 def test_counts_follow_the_arguments():
@@ -47,6 +71,96 @@ def test_bottleneck_of_s3_has_its_parameters():
     assert block_weights(ResNetSpec("three", "bottleneck", filters=(64,), **shape)) == 69_632
 
 
+def test_a_grouped_convolution_costs_one_part_in_groups():
+    """S2 and S5: c_in * c_out * k * k / g weights instead of c_in * c_out * k * k."""
+    # S2's ResNeXtBlock(32, 16, 1): inner width 32 in groups of 16 channels, so 2 groups.
+    spec = ResNetSpec("s2", "bottleneck", (1,), (8,), (1,), "cifar", 32, groups=2, width_per_group=128)
+    costs = {layer.name: layer for layer in iter_layers(spec, (96, 96, 3))}
+    assert [costs[f"stage1_block1_conv{k}"].parameters for k in (1, 2, 3)] == [32 * 32, 32 * 32 * 9 // 2, 32 * 32]
+    assert costs["stage1_block1_conv2"].multiply_adds == 96 * 96 * 32 * 32 * 9 // 2
+    assert costs["stage1_block1_bn3"].output_shape == (96, 96, 32)
+    assert spec.inner_width(8) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "depths", "filters", "inner", "groups"),
+    [
+        ("resnext50_32x4d", (3, 4, 6, 3), (64, 128, 256, 512), 128, 32),
+        ("resnext152_16x8d", (3, 8, 36, 3), (64, 128, 256, 512), 128, 16),
+        ("resnext20_2x3d_cifar", (2, 2, 2), (64, 128, 256), 6, 2),
+        ("wide_resnet50_2", (3, 4, 6, 3), (64, 128, 256, 512), 128, 1),
+        ("wrn22_3_cifar", (3, 3, 3), (48, 96, 192), 48, 1),
+        ("resnetv2_26_cifar", (4, 4, 4), (16, 32, 64), 16, 1),
+        ("plain26_cifar", (4, 4, 4), (16, 32, 64), 16, 1),
+    ],
+)
+def test_families_are_formulas(name, depths, filters, inner, groups):
+    spec = get_spec(name)
+    assert (spec.name, spec.depths, spec.filters, spec.groups) == (name, depths, filters, groups)
+    assert spec.inner_width(filters[0]) == inner
+
+
+def test_an_output_stride_turns_strides_into_dilations():
+    places = list(iter_blocks(dataclasses.replace(get_spec("resnet50"), output_stride=8)))
+    stage3, stage4 = places[7:13], places[13:]
+    assert [(p.stride, p.first_dilation, p.dilation) for p in stage3] == [(1, 1, 2)] + [(1, 2, 2)] * 5
+    assert [(p.stride, p.first_dilation, p.dilation) for p in stage4] == [(1, 2, 4)] + [(1, 4, 4)] * 2
+    for name in ("resnet18", "resnet50", "resnet50v2_keras", "resnet50_keras", "resnet18_1d"):
+        spec = get_spec(name)
+        shape = TABLE[name].input_shape
+        for stride in (4, 8, 16, 32):
+            dilated = dataclasses.replace(spec, output_stride=stride)
+            assert final_feature_map(dilated, shape)[0] == shape[0] // stride
+            assert count_params(dilated, shape) == count_params(spec, shape)
+
+
+def test_stochastic_depth_falls_linearly_towards_the_first_block():
+    rates = [p.stochastic_depth for p in iter_blocks(dataclasses.replace(get_spec("resnet18"), stochastic_depth=0.4))]
+    assert rates == pytest.approx([0.05 * k for k in range(1, 9)])
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_sections_add_up(name):
+    sections = list(iter_sections(name))
+    assert [s.name for s in sections] == ["stem", *(f"stage{s + 1}" for s in range(len(get_spec(name).depths))), "head"]
+    assert sum(section.parameters for section in sections) == count_params(name)
+    assert sum(section.multiply_adds for section in sections) == count_macs(name)
+    summaries = summarize(name)
+    assert [s.output_shape for s in summaries] == [s.output_shape for s in sections]
+    assert [s.blocks for s in summaries[1:-1]] == list(get_spec(name).depths)
+
+
+def test_a_summary_in_words():
+    texts = [section.text for section in summarize("resnext50_32x4d")]
+    assert texts[0] == "7x7->64 stride 2, max pool 3x3 stride 2"
+    assert texts[2] == "4 x [1x1->256, 3x3->256 in 32 groups, 1x1->512], the first with stride 2"
+    assert texts[-1] == "mean, dense 1000"
+    assert summarize("resnet50v2_keras")[1].text.endswith("the last with stride 2")
+    assert summarize("resnet18_multiscale_1d")[1].text == "2 x [3|5|7->64, 3|5|7->64]"
+    assert "dilated 4" in summarize(dataclasses.replace(get_spec("resnet50"), output_stride=8))[4].text
+    assert describe_conventions(get_spec("plain18")).startswith(
+        "dialect torchvision, ReLU after the addition, no short"
+    )
+    assert "pre-activation" in describe_conventions(get_spec("wrn28_10_cifar"))
+    own = ResNetSpec("own", "basic", (1,), (4,), (1,), "none", se_ratio=0.25, dropout=0.5, stochastic_depth=0.1)
+    stem, stage, head = (section.text for section in summarize(own, (8, 8, 3), 2))
+    assert (stem, stage, head) == (
+        "the input as it is",
+        "1 x [3x3->4, 3x3->4], SE 0.25",
+        "mean, dropout 0.5, dense 2",
+    )
+    assert "stochastic_depth 0.1" in describe_conventions(own)
+
+
+def test_counting_refuses_a_block_of_ones_own():
+    spec = ResNetSpec("mine", "custom", (1,), (4,), (1,))
+    for count in (count_params, count_macs, lambda s: list(iter_layers(s)), summarize):
+        with pytest.raises(
+            InputError, match=r"mine: counting .* not a block function of your own.* model.count_params"
+        ):
+            count(spec)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 100])
 def test_the_cifar_family_is_a_formula(n):
     spec = get_spec(f"resnet{6 * n + 2}_cifar")
@@ -58,7 +172,7 @@ def test_the_cifar_family_is_a_formula(n):
 
 
 def test_a_spec_is_json_both_ways():
-    for spec in (*(row.spec for row in TABLE.values()), SMALL, dataclasses.replace(SMALL, zero_gamma=True)):
+    for spec in (*(row.spec for row in TABLE.values()), SMALL, dataclasses.replace(SMALL, output_stride=1)):
         assert ResNetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
         assert hash(ResNetSpec.from_dict(spec.to_dict())) == hash(spec)
 
@@ -70,9 +184,26 @@ def test_final_feature_map():
     assert final_feature_map(get_spec("resnet18_d2l"), (96, 96, 1)) == (3, 3, 512)
 
 
+def test_dialects_are_found_by_name():
+    assert list(DIALECTS) == ["torchvision", "torchvision_v2", "keras_v1", "keras_v2", "d2l"]
+    assert get_dialect("torchvision_v2") is TORCHVISION_V2
+    for row in TABLE.values():
+        assert DIALECTS[row.spec.dialect.name] == row.spec.dialect
+    assert all(family.count("{") for family in list_families())
+
+
+def test_sequences_have_steps_and_channels():
+    assert final_feature_map(get_spec("resnet18_1d"), (1000, 12)) == (32, 512)
+    with pytest.raises(InputError, match=r"resnet18_1d: input_shape must be \(steps, channels\).* at least one step"):
+        count_params("resnet18_1d", (32, 32, 3))
+    with pytest.raises(InputError, match=r"resnet18_1d: counting needs an input_shape with a number of steps"):
+        count_params("resnet18_1d", (None, 3))
+
+
 def test_list_models():
     assert list_models() == list(TABLE)
     assert list_models("resnet1??") == ["resnet101", "resnet152"]
+    assert "resnext29_8x64d_cifar" in list_models("*x*d_cifar")
     assert list_models("vgg*") == []
 
 
@@ -82,6 +213,12 @@ def test_list_models():
         ("resnet51", r"Unknown network. Received: 'resnet51'. Did you mean 'resnet50'"),
         ("resnet21_cifar", r"must be 6n \+ 2 .*Received: 'resnet21_cifar'. Nearest: resnet20_cifar or resnet26_cifar"),
         ("resnet2_cifar_b", r"Nearest: resnet8_cifar_b or resnet14_cifar_b"),
+        ("resnetv2_2_cifar", r"must be 6n \+ 2 .*Nearest: resnetv2_8_cifar or resnetv2_14_cifar"),
+        ("plain21_cifar", r"plain CIFAR net must be 6n \+ 2 .*Nearest: plain20_cifar or plain26_cifar"),
+        ("resnext28_8x64d_cifar", r"must be 9n \+ 2 .*Nearest: resnext20_8x64d_cifar or resnext29_8x64d_cifar"),
+        ("wrn27_10_cifar", r"must be 6n \+ 4 .*Nearest: wrn22_10_cifar or wrn28_10_cifar"),
+        ("resnext49_32x4d", r"depth of a ResNeXt must be 50, 101 or 152. Received: 'resnext49_32x4d'"),
+        ("resnext50_0x4d", r"Unknown network. Received: 'resnext50_0x4d'"),
         (50, r"Unknown network. Received: 50. Allowed: resnet18, "),
         (["resnet18"], r"Unknown network. Received: \['resnet18'\]"),
     ],
@@ -99,11 +236,31 @@ def test_unknown_networks(name, message):
         ({"filters": (4, 6.0)}, r"filters must be integers"),
         ({"strides": (1,)}, r"one entry per stage.*strides=\(1,\)"),
         ({"depths": "12"}, r"depths must be a tuple .* Received: '12'"),
-        ({"block": "botleneck"}, r"block must be one of 'basic', 'bottleneck'. .* Did you mean 'bottleneck'"),
-        ({"stem": "deep"}, r"stem must be one of 'imagenet', 'cifar'. Received: 'deep'"),
-        ({"shortcut": "D"}, r"shortcut must be one of 'A', 'B'. Received: 'D'"),
+        ({"block": "botleneck"}, r"block must be one of 'basic', 'bottleneck', .* Did you mean 'bottleneck'"),
+        ({"stem": "cifar10"}, r"stem must be one of 'imagenet', 'deep', 'cifar', 'none'. Received: 'cifar10'"),
+        ({"shortcut": "E"}, r"shortcut must be one of 'A', 'B', 'C', 'D', 'none'. Received: 'E'"),
+        ({"rank": 3}, r"rank must be one of 1, 2. Received: 3"),
+        ({"groups": 0}, r"groups must be an integer of at least 1. Received: 0"),
+        ({"block": "basic", "groups": 2}, r"no inner width, so groups must be 1.* Received: 2"),
+        (
+            {"groups": 32, "width_per_group": 4},
+            r"inner width .* at least groups. .*filters=4 in stage 1.* gives 0; width_per_group must be at least 16",
+        ),
+        ({"kernel_sizes": (3, 4)}, r"kernel_sizes must be different odd integers.* Received: \(3, 4\)"),
+        ({"kernel_sizes": ()}, r"kernel_sizes must be different odd integers"),
+        ({"kernel_sizes": (3, 3)}, r"kernel_sizes must be different odd integers"),
+        ({"kernel_sizes": (1, 3, 5, 7, 9)}, r"share the 4 channels .* Received: 5 kernel sizes, groups=1"),
+        ({"groups": 2, "kernel_sizes": (3, 5, 7)}, r"divisible by groups. Received: 3 kernel sizes, groups=2"),
+        ({"se_ratio": 1.5}, r"se_ratio must be a number in \[0, 1\]. Received: 1.5"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\). Received: 1.0"),
+        ({"block_dropout": -0.1}, r"block_dropout must be a number in \[0, 1\)"),
+        ({"stochastic_depth": float("nan")}, r"stochastic_depth must be a number"),
+        ({"shortcut": "none", "zero_gamma": True}, r"zero_gamma switches blocks off.* must be False. Received: True"),
+        ({"shortcut": "none", "stochastic_depth": 0.1}, r"stochastic_depth switches .* must be 0.0. Received: 0.1"),
+        ({"output_stride": 3}, r"output_stride must be None or .* one of 1, 2. Received: 3"),
+        ({"stem": "deep", "stem_filters": 1}, r"stem_filters must be at least 2. Received: 1"),
         ({"stem_filters": 0}, r"stem_filters must be an integer of at least 1. Received: 0"),
-        ({"width_per_group": 10}, r"inner width .* at least 1. Received: filters=4 in stage 1, width_per_group=10"),
+        ({"width_per_group": 10}, r"inner width .* Received: filters=4 in stage 1, width_per_group=10"),
         (
             {"shortcut": "A", "stem_filters": 64},
             r"shortcut 'A' pads channels .* Received: 64 -> 16 channels at stage 1",
@@ -133,6 +290,10 @@ def test_bad_dicts():
         ({"bottleneck_stride": "2x2"}, r"bottleneck_stride must be one of '1x1', '3x3'"),
         ({"padding": "valid"}, r"padding must be one of 'symmetric', 'same'. Received: 'valid'"),
         ({"initializer": "zeros"}, r"initializer must be one of"),
+        ({"activation_order": "both"}, r"activation_order must be one of 'post', 'pre'. Received: 'both'"),
+        ({"stride_block": "middle"}, r"stride_block must be one of 'first', 'last'"),
+        ({"pool_padding": "ones"}, r"pool_padding must be one of 'minus_infinity', 'zeros'"),
+        ({"conv_bias": True}, r"conv_bias must be one of 'none', 'all', 'without_bn'. Received: True"),
         ({"bn_epsilon": 0.0}, r"bn_epsilon must be positive. Received: 0.0"),
         ({"bn_momentum": 1.0}, r"bn_momentum must be in \[0, 1\). Received: 1.0"),
     ],
@@ -140,7 +301,7 @@ def test_bad_dicts():
 def test_bad_dialects(changes, message):
     with pytest.raises(InputError, match=message):
         Dialect("mine", **changes)
-    with pytest.raises(InputError, match=r"dialect must be one of 'torchvision', 'd2l'. Received: 'torchvison'"):
+    with pytest.raises(InputError, match=r"dialect must be one of 'torchvision', .* Did you mean 'torchvision'"):
         get_dialect("torchvison")
 
 

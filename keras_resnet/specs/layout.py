@@ -54,7 +54,8 @@ def branch_convs(
     """The convolutions of a block's branch, first to last.
 
     What sees the incoming grid is dilated by `first_dilation`, what comes after the stride by `dilation`, so that a
-    dilated network computes at every stride-th pixel what the strided one computes.
+    dilated network computes at every stride-th pixel what the strided one computes (but for shortcut D, whose pool
+    goes with the stride, and for uneven padding).
     """
     if block == "basic":
         return (

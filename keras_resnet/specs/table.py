@@ -73,6 +73,8 @@ def _cifar(name: str, blocks: int, source: str = HE2015, **changes: Any) -> Row:
 
 
 def _resnext_cifar(name: str, blocks: int, groups: int, width_per_group: int) -> Row:
+    # ReLU after the addition, as in the authors' code, whose notes say that the paper's CIFAR figures come from
+    # pre-activated blocks.
     return _cifar(
         name,
         blocks,
@@ -245,6 +247,21 @@ def get_row(name: str) -> Row:
 def get_spec(name: str) -> ResNetSpec:
     """Returns the spec of the network called `name`; errors as `get_row`."""
     return get_row(name).spec
+
+
+def find_row(spec: ResNetSpec, near: str) -> Row | None:
+    """Returns the row that is `spec` but for its name: of the table, or of the family that the name `near` belongs to."""
+    for row in TABLE.values():
+        if replace(row.spec, name=spec.name) == spec:
+            return row
+    for family in FAMILIES:
+        match = re.fullmatch(family.pattern, near)
+        if match:
+            depth = family.layers_per_block * spec.depths[0] + family.offset
+            row = get_row(f"{near[: match.start('depth')]}{depth}{near[match.end('depth') :]}")
+            if replace(row.spec, name=spec.name) == spec:
+                return row
+    return None
 
 
 def list_models(pattern: str = "*") -> list[str]:
