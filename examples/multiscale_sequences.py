@@ -1,4 +1,4 @@
-"""S4's multi-scale 1-D ResNet for signals: towers of kernel length 3, 5 and 7, pooled and joined; and its block form.
+"""A multi-scale 1-D ResNet for signals: towers of kernel length 3, 5 and 7, pooled and joined; and its block form.
 
     python examples/multiscale_sequences.py [--epochs 5]
 

@@ -1,4 +1,4 @@
-"""S3, lecture notes' units as blocks of one's own: `build(spec, block=...)` with block="custom" in the spec.
+"""Lecture notes' units as blocks of one's own: `build(spec, block=...)` with block="custom" in the spec.
 
     python examples/own_block.py [--data digits] [--epochs 10]        (or cifar10: set TFDS_DATA_DIR or pass --data-dir)
 

@@ -157,6 +157,7 @@ def _draw_slabs(axes: Any, column: int, height: float, slabs: int, name: str) ->
                 facecolor="#dddddd" if name == "input" else _TRAIN,
                 edgecolor="none",
                 alpha=0.9,
+                snap=False,  # snapped to pixels, many thin slabs would run together
             )
         )
 

@@ -49,6 +49,53 @@ def test_models_lists_the_table():
     assert "resnet26_cifar" in _invoke("models", "resnet26_cifar").output  # of the family, not in the table
 
 
+def test_models_names_the_families():
+    output = _invoke("models", "wrn*").output
+    assert "wrn28_10_cifar" in output
+    assert "36,479,194" in output
+    assert "resnext{9n+2}_{groups}x{width}d_cifar" in output
+    assert "resnext152_8x8d" in _invoke("models", "resnext152_8x8d").output
+
+
+def test_show_prints_a_network_by_stages_and_draws_it(tmp_path):
+    picture = tmp_path / "network.png"
+    done = _invoke("show", "resnext50_32x4d", "--plot", str(picture))
+    assert done.exit_code == 0, done.output
+    assert "resnext50_32x4d: 25,097,128 parameters, 4,230,480,872 multiply-adds at 224x224x3" in done.output
+    assert "6 x [1x1->512, 3x3->512 in 32 groups, 1x1->1024], the first with stride 2" in done.output
+    assert "14x14x1024" in done.output
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    assert [path.name for path in tmp_path.iterdir()] == ["network.png"]
+    output = _invoke("show", "resnet18_1d", "--input-shape", "500x12", "--classes", "3").output
+    assert "at 500x12" in output
+    assert "16x512" in output
+    assert "28x28x2048" in _invoke("show", "resnet50", "--output-stride", "8").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet51"], r"Unknown network. Received: 'resnet51'. Did you mean 'resnet50'"),
+        (["resnet50", "--output-stride", "7"], "one of 4, 8, 16, 32. Received: 7"),
+        (["resnet50", "--input-shape", "0x3x3"], "must be HEIGHTxWIDTHxCHANNELS or STEPSxCHANNELS"),
+        (["resnet50", "--input-shape", "100x3"], "input_shape must be (height, width, channels)"),
+        (["resnet50", "--classes", "0"], "0 is not in the range"),
+    ],
+)
+def test_show_refuses(monkeypatch, capsys, arguments, message):
+    status, _, err = _main(monkeypatch, capsys, "show", *arguments)
+    assert status == 2
+    assert message in err
+
+
+def test_show_says_where_it_cannot_write(monkeypatch, capsys, tmp_path):
+    target = tmp_path / "missing" / "network.png"
+    status, _, err = _main(monkeypatch, capsys, "show", "resnet18", "--plot", str(target))
+    assert status == 1
+    assert f"{target} could not be written: " in err
+
+
 def test_unknown_options_fail(monkeypatch, capsys):
     status, _, err = _main(monkeypatch, capsys, "train", "digits", "--epoch", "3")
     assert status == 2

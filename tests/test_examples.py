@@ -18,6 +18,8 @@ PRINTS = {
     "benchmark_memory.py": "MiB",
     "own_block.py": "bottleneck at 256 channels: 69,632 parameters\n",  # S3's figure
     "multiscale_sequences.py": "multiscale_blocks: 131,770 parameters, test accuracy ",
+    "degradation.py": "plain8_cifar: training loss ",
+    "benchmark_build.py": "resnet20_cifar",
     "grow.py": "from_scratch after 3 steps",
 }
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import plots
+from keras_resnet import count_params, plots
+from keras_resnet.specs import get_row, summarize
 
 
 def _size(figure, path):
@@ -44,3 +45,15 @@ def test_confusion(tmp_path, classes):
     width, height = _size(figure, tmp_path / "confusion.png")
     assert 400 < width < 3000
     assert 400 < height < 3000
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext29_8x64d_cifar", "resnetv2_152", "resnet50_1d"])
+def test_network(tmp_path, name):
+    sections = summarize(name)
+    figure = plots.plot_network(sections, get_row(name).input_shape, title=name, subtitle="how")
+    top, bottom = figure.axes
+    assert len(top.patches) == 2 + sum(section.blocks for section in sections)  # input, stem, every block
+    parameters = [bar.get_height() for bar in bottom.containers[0]]
+    np.testing.assert_allclose(parameters, [s.parameters / count_params(name) for s in sections])
+    assert [label.get_text() for label in bottom.get_xticklabels()] == [section.name for section in sections]
+    assert _size(figure, tmp_path / "network.png")[0] > 800
