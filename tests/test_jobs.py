@@ -1,6 +1,7 @@
 """Whole jobs: what a run folder holds, what it is used for, and what is left when something goes wrong."""
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from conftest import draw_images, write_folder
 from PIL import Image
 
 import keras_resnet
-from keras_resnet import InputError, Recipe, SaveError, jobs, load_data
+from keras_resnet import InputError, Recipe, SaveError, get_spec, jobs, load_data
 from keras_resnet.data import Split, folders
 from keras_resnet.jobs import run_folder, train_job
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
@@ -417,3 +418,17 @@ def test_ctrl_c_at_the_command_line(npz, tmp_path):
     assert "stopping after this step" in errors
     assert process.returncode == 0
     assert load_run(tmp_path / "r").record["interrupted"]
+
+
+@pytest.mark.parametrize("changes", [{"rank": 1}, {"block": "custom"}])
+def test_a_run_takes_images_and_a_network_that_its_spec_describes(tmp_path, changes):
+    spec = dataclasses.replace(get_spec("resnet8_cifar"), **changes)
+    with pytest.raises(InputError, match=r"rank 2 and a built-in block. Received: resnet8_cifar with rank="):
+        jobs.train("digits", model=spec, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_grouped_network_goes_through_a_run(tmp_path, npz):
+    run = jobs.train(npz, model="resnext11_2x16d_cifar", run_dir=tmp_path / "run", recipe={"max_steps": 1}, verbose=0)
+    assert run.record["model"]["spec"]["groups"] == 2
+    assert jobs.evaluate(tmp_path / "run", verbose=0).to_dict() == run.record["test"]

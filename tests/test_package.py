@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from keras_resnet import count_macs, count_params
+from keras_resnet.specs import TABLE
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -62,3 +67,9 @@ def test_the_readme_names_both_set_up_commands():
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in ("train", "test"):
         assert len(re.findall(rf"<!-- ci: {name} -->\n```sh\n[^\n]+\n```", readme)) == 1
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_readme_states_what_is_counted(name):
+    line = f"| `{name}` | {count_params(name):,} | {count_params(name, trainable_only=True):,} | {count_macs(name):,} |"
+    assert line in (ROOT / "README.md").read_text("utf-8")

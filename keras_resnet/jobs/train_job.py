@@ -136,6 +136,11 @@ def train(
     """
     watch = _Stopwatch()
     spec = get_spec(model) if isinstance(model, str) else model
+    if spec is not None and (spec.rank != 2 or spec.block == "custom"):
+        raise InputError(
+            "A training run takes images and a network that its spec describes whole: rank 2 and a built-in block. "
+            f"Received: {spec.name} with rank={spec.rank}, block={spec.block!r}. For others use build and model.fit."
+        )
     if run_dir is not None:  # before minutes go into reading data
         RunFolder(run_dir).check_free()
     with watch("load_data"):
