@@ -24,7 +24,9 @@ _HOMES = {
         "count_params",
         "get_dialect",
         "get_spec",
+        "list_families",
         "list_models",
+        "summarize",
     ),
     "keras_resnet.recipes": ("Preprocessing", "Recipe"),
     "keras_resnet.layers": ("GroupedConv1D", "GroupedConv2D"),
@@ -58,7 +60,17 @@ if TYPE_CHECKING:
     from keras_resnet.layers import GroupedConv1D, GroupedConv2D
     from keras_resnet.models import build, load_model, stage_outputs
     from keras_resnet.recipes import Preprocessing, Recipe
-    from keras_resnet.specs import Dialect, ResNetSpec, count_macs, count_params, get_dialect, get_spec, list_models
+    from keras_resnet.specs import (
+        Dialect,
+        ResNetSpec,
+        count_macs,
+        count_params,
+        get_dialect,
+        get_spec,
+        list_families,
+        list_models,
+        summarize,
+    )
     from keras_resnet.training import compile_model, reestimate_batchnorm
     from keras_resnet.weights import load_keras_applications
 

@@ -12,10 +12,19 @@ from typing import Any, TypedDict, Unpack
 from keras import initializers
 from keras import layers as keras_layers
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, check_choice
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
-from keras_resnet.specs import TORCHVISION, Conv, Dialect, branch_convs, needs_projection, split_filters, stem_convs
-from keras_resnet.specs import se_width as get_se_width
+from keras_resnet.specs import (
+    SHORTCUTS,
+    TORCHVISION,
+    Conv,
+    Dialect,
+    branch_convs,
+    needs_projection,
+    se_width,
+    split_filters,
+    stem_convs,
+)
 
 NHWC = "channels_last"
 
@@ -61,7 +70,12 @@ def conv(
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), filters), or the same in one dimension.
+
+    Raises:
+        InputError: an even kernel size.
     """
+    if any(size % 2 == 0 for size in plan.kernel_sizes):  # has no middle, so that no padding keeps the size
+        raise InputError(f"{prefix}_conv{index}: kernel sizes must be odd. Received: {plan.kernel_sizes!r}.")
     outputs = []
     for size, filters in zip(plan.kernel_sizes, split_filters(plan.filters, len(plan.kernel_sizes)), strict=True):
         suffix = f"{index}_k{size}" if len(plan.kernel_sizes) > 1 else str(index)
@@ -187,8 +201,7 @@ def shortcut(
     Raises:
         InputError: another kind, or fewer filters than channels for "A".
     """
-    if kind not in ("A", "B", "C", "D"):
-        raise InputError(f"A shortcut must be 'A', 'B', 'C' or 'D'. Received: {kind!r}.")
+    check_choice("A shortcut's kind", kind, SHORTCUTS[:-1])  # without one there is nothing to call
     channels = x.shape[-1]
     if kind == "A" and filters < channels:
         raise InputError(f"Shortcut 'A' only appends channels. Received: {channels} channels for {filters} filters.")
@@ -223,7 +236,7 @@ def squeeze_excite(x: Tensor, se_ratio: float, *, name: str) -> Tensor:
     """
     channels = x.shape[-1]
     y = _layer("GlobalAveragePooling", x, keepdims=True, name=f"{name}_se_pool")
-    y = keras_layers.Dense(get_se_width(channels, se_ratio), activation="relu", name=f"{name}_se_reduce")(y)
+    y = keras_layers.Dense(se_width(channels, se_ratio), activation="relu", name=f"{name}_se_reduce")(y)
     y = keras_layers.Dense(channels, activation="sigmoid", name=f"{name}_se_expand")(y)
     return keras_layers.Multiply(name=f"{name}_se_scale")([x, y])
 
@@ -256,11 +269,10 @@ def basic_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **option
         filters: output channels.
         stride: of the block.
         name: prefix of the layer names.
-        **options: see `BlockOptions`. A basic block has no inner width: `groups` and `width_per_group` have no effect,
-            and a spec refuses others than 1 and 64.
+        **options: see `BlockOptions`. A basic block has no inner width: `groups` must be 1, `width_per_group` 64.
 
     Raises:
-        InputError: an unknown kind of shortcut, or one that cannot reach the shape.
+        InputError: an unknown kind of shortcut, or one that cannot reach the shape; options that do not go together.
     """
     return _residual(x, "basic", filters, stride, name, **options)
 
@@ -272,11 +284,10 @@ def bottleneck_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **o
     width, channels) to (batch, height/stride, width/stride, 4 * filters) over an inner width of
     `filters * width_per_group // 64 * groups`, whose 3x3 convolution has `groups` groups (ResNeXt). The dialect
     says whether the 3x3 takes the stride ("v1.5") or the first 1x1 (the paper). He et al. 2015, figure 5; Xie et al.
-    2016, figure 3c. Arguments as `basic_block`.
+    2016, figure 3c. Arguments and errors as `basic_block`; an inner width below `groups` is one, too.
 
-    Raises:
-        InputError: an unknown kind of shortcut, or one that cannot reach the shape.
-        ValueError: groups do not divide the channels of the 3x3 convolution (Keras).
+    `groups` is their number, as in torchvision. In the d2l chapter's `ResNeXtBlock(channels, groups, multiplier)` it is
+    the width of one: `ResNeXtBlock(32, 16, 1)` is `filters=8, groups=2, width_per_group=128` here.
     """
     return _residual(x, "bottleneck", filters, stride, name, **options)
 
@@ -301,6 +312,7 @@ def _residual(
     dialect: Dialect = TORCHVISION,
 ) -> Tensor:
     """`relu(branch(x) + shortcut(x))`, or in pre-activation `branch(relu(bn(x))) + shortcut(x)`."""
+    check_choice(f"{name}: shortcut_kind", shortcut_kind, SHORTCUTS)
     convs = branch_convs(
         block,
         filters,
@@ -357,6 +369,7 @@ def head_activation(x: Tensor, *, dialect: Dialect) -> Tensor:
 
 def pool(x: Tensor, kind: str) -> Tensor:
     """`mean(x)` or `max(x)` over all pixels: (batch, height, width, channels) to (batch, channels), in float32."""
+    check_choice("pooling", kind, ("avg", "max"))
     layer = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[kind]
     return _layer(layer, x, dtype="float32", name="head_pool")
 

@@ -17,13 +17,15 @@ from keras_resnet import recipes, specs
 from keras_resnet.errors import InputError, SaveError
 from keras_resnet.files import write_beside
 
+_COUNT = "0*[1-9][0-9]{0,8}"  # a number of at least 1, as people write it
+
 
 class _ImageSize(click.ParamType):
     name = "N|HxW"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
-        if not match or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        match = re.fullmatch(rf"({_COUNT})(?:x({_COUNT}))?", str(value))
+        if not match:
             raise click.BadParameter(
                 f"an image size must be N or HEIGHTxWIDTH, in pixels of at least 1. Received: {value!r}.", ctx, param
             )
@@ -36,7 +38,7 @@ class _CountOrAll(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value == "all":
             return value
-        if not str(value).isdigit() or int(value) < 1:
+        if not re.fullmatch(_COUNT, str(value)):
             self.fail(f"must be a number of images of at least 1, or 'all'. Received: {value!r}.", param, ctx)
         return int(value)
 
@@ -221,11 +223,20 @@ class _InputShape(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         sizes = str(value).split("x")
-        if not 2 <= len(sizes) <= 3 or not all(size.isdigit() and int(size) for size in sizes):
+        if not 2 <= len(sizes) <= 3 or not all(re.fullmatch(_COUNT, size) for size in sizes):
             self.fail(
                 f"must be HEIGHTxWIDTHxCHANNELS or STEPSxCHANNELS, each at least 1. Received: {value!r}.", param, ctx
             )
         return tuple(map(int, sizes))
+
+
+class _PngPath(click.ParamType):
+    name = "FILE.png"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).lower().endswith(".png"):
+            self.fail(f"must be the name of a .png file. Received: {value!r}.", param, ctx)
+        return str(value)
 
 
 @cli.command()
@@ -233,7 +244,7 @@ class _InputShape(click.ParamType):
 @click.option("--input-shape", type=_InputShape(), help="Of images or sequences.  [default: of the network's source]")
 @click.option("--classes", type=click.IntRange(min=1), help="Outputs.  [default: of the network's source]")
 @click.option("--output-stride", type=int, help="8 or 16: strides beyond it become dilations.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="Draw the network into this PNG file.")
+@click.option("--plot", type=_PngPath(), help="Draw the network into this PNG file.")
 def show(
     name: str, input_shape: tuple[int, ...] | None, classes: int | None, output_stride: int | None, plot: str | None
 ) -> None:
@@ -244,17 +255,17 @@ def show(
     sections = specs.summarize(spec, shape, classes)
     heading = f"{name}: {specs.count_params(spec, shape, classes):,} parameters, "
     heading += f"{specs.count_macs(spec, shape, classes):,} multiply-adds at {'x'.join(map(str, shape))}"
-    _print(heading, f"{specs.describe_conventions(spec)}; {row.source}", "")
+    conventions = specs.describe_conventions(spec)
+    if plot is not None:
+        from keras_resnet import plots
+
+        figure = plots.plot_network(sections, shape, title=heading, subtitle=conventions)
+        write_beside(plot, lambda path: plots.save_figure(figure, path))
     table = _table("section", "output", "parameters", "multiply-adds", last="what")
     for section in sections:
         output = "x".join(map(str, section.output_shape))
         table.add_row(section.name, output, f"{section.parameters:,}", f"{section.multiply_adds:,}", section.text)
-    _print(table)
-    if plot is not None:
-        from keras_resnet import plots
-
-        figure = plots.plot_network(sections, shape, title=heading, subtitle=specs.describe_conventions(spec))
-        write_beside(plot, lambda path: plots.save_figure(figure, path))
+    _print(heading, f"{conventions}; {row.source}", "", table)
 
 
 def _table(*headings: str, last: str) -> Any:

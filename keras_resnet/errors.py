@@ -16,8 +16,12 @@ class SaveError(OSError):
 
 def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
-    near = difflib.get_close_matches(received, list(allowed), n=count, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    names = {name.lower(): name for name in allowed}
+    wanted = received.lower()
+    longer = sorted((name for name in names if wanted and name.startswith(wanted)), key=len)
+    near = [*longer, *difflib.get_close_matches(wanted, list(names), n=count, cutoff=0.5)]
+    near = list(dict.fromkeys(near))[:count]
+    return f" Did you mean {' or '.join(repr(names[name]) for name in near)}?" if near else ""
 
 
 def check_choice(what: str, received: object, allowed: Iterable[object]) -> None:

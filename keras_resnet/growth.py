@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,22 +13,22 @@ import numpy as np
 
 from keras_resnet.errors import InputError
 from keras_resnet.models import build
-from keras_resnet.specs import ResNetSpec, find_row
+from keras_resnet.specs import ResNetSpec, find_row, resolve
 
 _GROWABLE = ("A", "B", "D")
 
 
-def deepen(model: keras.Model, spec: ResNetSpec, depths: Iterable[int]) -> tuple[keras.Model, ResNetSpec]:
+def deepen(model: keras.Model, spec: ResNetSpec | str, depths: Iterable[int]) -> tuple[keras.Model, ResNetSpec]:
     """`relu(0 + x) = x`: the same function with more blocks, each of which starts as an identity.
 
-    The new blocks come last in their stage (before the last one where the dialect has the stride there); their last BN
-    scale is 0, in pre-activation their last kernel, which training moves as any other weight. All other weights
-    are those of `model`, so that the outputs are, bit for bit but for rounding, what they were. Chen et al. 2015,
+    The new blocks come last in their stage (before the last one where that has the stride); their last BN scale is 0, in
+    pre-activation their last kernel, which training moves as any other weight. All other weights are those of `model`, as
+    are its dtype policy and which layers are frozen, so that the outputs are what they were but for rounding. Chen et al. 2015,
     Net2Net (arXiv:1511.05641); Goyal et al. 2017, section 5.1, for the zero scale.
 
     Args:
         model: a network of `spec`, with any head, trained or not; it is left as it is.
-        spec: what `model` was built from.
+        spec: what `model` was built from, or its name.
         depths: blocks in each stage afterwards, none fewer than now.
 
     Returns:
@@ -37,48 +38,82 @@ def deepen(model: keras.Model, spec: ResNetSpec, depths: Iterable[int]) -> tuple
         InputError: fewer blocks or another number of stages than now, a spec whose blocks cannot be identities (no
             shortcut, or a projection in each), a model that is not of `spec`.
     """
-    depths = tuple(depths)
+    if not isinstance(model, keras.Model):
+        raise InputError(f"deepen needs a Keras model. Received: {model!r}.")
+    spec = resolve(spec).spec
     if spec.block == "custom" or spec.shortcut not in _GROWABLE:
         raise InputError(
             f"{spec.name}: a new block must be able to be an identity, which takes a built-in block and one of the "
             f"shortcuts {', '.join(map(repr, _GROWABLE))}. Received: block={spec.block!r}, shortcut={spec.shortcut!r}."
         )
-    if len(depths) != len(spec.depths) or any(new < old for new, old in zip(depths, spec.depths, strict=False)):
-        raise InputError(
-            f"{spec.name}: depths must have one entry per stage, none below {spec.depths}. Received: {depths!r}."
-        )
-    strided_last = spec.dialect.stride_block == "last"
-    for stage, (old, new, stride) in enumerate(zip(spec.depths, depths, spec.strides, strict=True), start=1):
-        if strided_last and old == 1 and new > 1 and stride > 1:
+    deeper_spec = replace(spec, depths=depths)  # type: ignore[arg-type]
+    depths = deeper_spec.depths
+    if any(new < old for new, old in zip(depths, spec.depths, strict=True)):
+        raise InputError(f"{spec.name}: depths must not be below {spec.depths}. Received: {depths!r}.")
+    for stage, (old, new) in enumerate(zip(spec.depths, depths, strict=True), start=1):
+        if _has_stride_last(spec, stage) and old == 1 < new:
             raise InputError(
-                f"{spec.name}: the only block of stage {stage} both projects and has the stride, which the dialect "
-                f"{spec.dialect.name!r} does in two blocks of a longer stage, so it cannot grow. Received: {depths!r}."
+                f"{spec.name}: stage {stage} is one block with a stride, which the dialect {spec.dialect.name!r} has in the "
+                f"last block of a longer stage, so it cannot grow. Received: {depths!r}."
             )
     _check_model(model, spec)
-    deeper_spec = _deepen_spec(spec, depths)
-    deeper = build(deeper_spec, model.input_shape[1:], name=deeper_spec.name, **_describe_head(model))
+    deeper_spec = _name(deeper_spec, spec)
+    with _dtype_policy(model):
+        deeper = build(deeper_spec, model.input_shape[1:], **_describe_head(model))
     old_names = {layer.name for layer in model.layers}
     for layer in deeper.layers:
         source = _source_name(layer.name, spec, depths)
         if source in old_names:
             layer.set_weights(model.get_layer(source).get_weights())
+            layer.trainable = model.get_layer(source).trainable
     for stage, (old, new) in enumerate(zip(spec.depths, depths, strict=True), start=1):
-        first = old if strided_last else old + 1
+        first = old if _has_stride_last(spec, stage) else old + 1
         for block in range(first, first + new - old):
             _make_identity(deeper, f"stage{stage}_block{block}", spec)
     return deeper, deeper_spec
 
 
+def _has_stride_last(spec: ResNetSpec, stage: int) -> bool:
+    return spec.dialect.stride_block == "last" and spec.strides[stage - 1] > 1
+
+
+@contextlib.contextmanager
+def _dtype_policy(model: keras.Model) -> Iterator[None]:
+    """Builds under the policy that `model` was built under."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(next(layer for layer in model.layers if layer.name.startswith("stage")).dtype_policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _check_model(model: keras.Model, spec: ResNetSpec) -> None:
-    expected = build(spec, model.input_shape[1:], **_describe_head(model))
-    names, theirs = [layer.name for layer in expected.layers[1:]], [layer.name for layer in model.layers[1:]]
-    shapes = [tuple(weight.shape) for weight in expected.weights] == [tuple(weight.shape) for weight in model.weights]
-    if names != theirs or not shapes:
-        odd = sorted(set(names) ^ set(theirs))
+    """Raises InputError unless `model` is, but for its weights, what `spec` builds."""
+    names = [layer.name for layer in model.layers]
+    if not any(re.match(r"stage\d+_block\d+_", name) for name in names):
         raise InputError(
-            f"deepen needs a model that build({spec.name!r}) made. Received: {model.name!r}, which differs"
-            + (f" in the layers {', '.join(odd[:5])}." if odd else " in the shapes of its weights.")
+            f"deepen needs a model of keras_resnet.build. Received: {model.name!r} without its layer names."
         )
+    expected = build(spec, model.input_shape[1:], **_describe_head(model))
+    odd = sorted({layer.name for layer in expected.layers[1:]} ^ set(names[1:])) or [
+        layer.name for layer in expected.layers[1:] if _describe(layer) != _describe(model.get_layer(layer.name))
+    ]
+    if odd:
+        raise InputError(
+            f"deepen needs a model that build({spec.name!r}) made. Received: {model.name!r}, which differs in the layers "
+            f"{', '.join(odd[:5])}."
+        )
+
+
+def _describe(layer: Any) -> tuple[Any, ...]:
+    """What decides what a layer computes from given weights."""
+    fields = ("strides", "padding", "dilation_rate", "groups", "pool_size", "epsilon", "rate", "noise_shape")
+    return (
+        type(layer).__name__,
+        [tuple(weight.shape) for weight in layer.weights],
+        [getattr(layer, field, None) for field in fields],
+    )
 
 
 def _describe_head(model: keras.Model) -> dict[str, Any]:
@@ -102,7 +137,7 @@ def _source_name(name: str, spec: ResNetSpec, depths: tuple[int, ...]) -> str | 
         return name
     stage, block = int(match[1]), int(match[2])
     old, new = spec.depths[stage - 1], depths[stage - 1]
-    if spec.dialect.stride_block == "first" or old == new:
+    if not _has_stride_last(spec, stage) or old == new:
         return name if block <= old else None
     if block == new:
         return f"stage{stage}_block{old}_{name[match.end() :]}"
@@ -121,12 +156,11 @@ def _make_identity(model: keras.Model, block: str, spec: ResNetSpec) -> None:
             layer.kernel.assign(np.zeros(layer.kernel.shape))
 
 
-def _deepen_spec(spec: ResNetSpec, depths: tuple[int, ...]) -> ResNetSpec:
-    """The deeper spec, under the name of a row if there is one, else with its depths behind the name it began with."""
+def _name(deeper: ResNetSpec, spec: ResNetSpec) -> ResNetSpec:
+    """`deeper` under the name of a row if there is one, else with its depths behind the name that it began with."""
     first_name = spec.name.removesuffix(_suffix(spec.depths))
-    deeper = replace(spec, depths=depths)
     row = find_row(deeper, near=first_name)
-    return row.spec if row is not None else replace(deeper, name=first_name + _suffix(depths))
+    return row.spec if row is not None else replace(deeper, name=first_name + _suffix(deeper.depths))
 
 
 def _suffix(depths: tuple[int, ...]) -> str:

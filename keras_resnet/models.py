@@ -16,13 +16,13 @@ from keras_resnet import blocks
 from keras_resnet.errors import InputError
 from keras_resnet.specs import (
     DEFAULT_CLASSES,
-    DEFAULT_INPUT_SHAPES,
     TABLE,
+    Placement,
     ResNetSpec,
     check_classes,
     check_input_shape,
-    get_row,
     iter_blocks,
+    resolve,
 )
 
 # Keras walks a functional graph recursively: a frame or two for each layer on the longest path, and a block has up to
@@ -59,7 +59,7 @@ def build(
         spec_or_name: a `ResNetSpec`, or a name from the table such as "resnet50" or "resnet20_cifar".
         input_shape: (height, width, channels), or (steps, channels) for sequences; channels last; sides may be None.
             By default the input of the network's source: (224, 224, 3), (32, 32, 3) for the CIFAR forms, (1024, 1)
-            for sequences.
+            for sequences; without the top, sides of None, as in `keras.applications`.
         classes: number of outputs.
         include_top: whether to end in the pooled, dense head; without it the last stage's output (in pre-activation
             after BN and ReLU), or its `pooling`.
@@ -71,7 +71,7 @@ def build(
             `block(x, filters, stride=..., name=..., **options)`, with all options of `blocks.BlockOptions`, of which it
             uses what it will. What it builds is not in the spec (`block="custom"` says so), and cannot be counted
             from it.
-        name: of the model; by default the spec's.
+        name: of the model; by default the spec's, or with a block in place of the spec's own `{spec.name}_custom`.
 
     Returns:
         A model from (batch, height, width, channels) float32 to (batch, classes) float32; without the top to the
@@ -79,23 +79,27 @@ def build(
 
     Raises:
         InputError: unknown name, an input that leaves no pixel, classes below 1, unknown pooling or activation, a
-            "custom" block that is not given.
+            "custom" block that is not given, a block that returns no feature map.
     """
-    if isinstance(spec_or_name, ResNetSpec):
-        spec, default_shape = spec_or_name, DEFAULT_INPUT_SHAPES[spec_or_name.rank]
-    else:
-        row = get_row(spec_or_name)
-        spec, default_shape = row.spec, row.input_shape
+    row = resolve(spec_or_name)
+    spec = row.spec
+    default_shape: tuple[int | None, ...] = row.input_shape
+    if not include_top:  # as keras.applications: any size
+        default_shape = (None,) * spec.rank + default_shape[-1:]
     if pooling not in (None, "avg", "max"):
         raise InputError(f"pooling must be 'avg', 'max' or None. Received: {pooling!r}.")
     if include_top and pooling is not None:
         raise InputError(f"pooling is for include_top=False; the head pools by itself. Received: pooling={pooling!r}.")
-    check_classes(classes)
+    classes = check_classes(classes)
     if spec.block == "custom" and block is None:
         raise InputError(
             f"{spec.name}: a spec with block='custom' is built with a block function of your own, "
             "build(spec, block=my_block). Received: block=None."
         )
+    if block is not None and not callable(block):
+        raise InputError(f"block must be a function such as blocks.basic_block, or None. Received: {block!r}.")
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise InputError(f"name must be a string without '/', or None. Received: {name!r}.")
     if classifier_activation is not None:
         try:
             keras.activations.get(classifier_activation)
@@ -108,7 +112,7 @@ def build(
     if input_tensor is not None:
         if not keras.backend.is_keras_tensor(input_tensor):
             raise InputError(f"input_tensor must be a Keras tensor, as keras.Input gives. Received: {input_tensor!r}.")
-        if input_shape is not None and tuple(input_tensor.shape[1:]) != tuple(input_shape):
+        if input_shape is not None and tuple(input_tensor.shape[1:]) != check_input_shape(spec, input_shape):
             raise InputError(
                 f"input_shape must be that of input_tensor, {tuple(input_tensor.shape[1:])}, or left out. "
                 f"Received: {tuple(input_shape)}."
@@ -122,9 +126,9 @@ def build(
 
     with _recursion_limit(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
-        block = block or blocks.BLOCK_FUNCTIONS[spec.block]
+        block_function = block or blocks.BLOCK_FUNCTIONS[spec.block]
         for place in iter_blocks(spec):
-            x = block(
+            x = block_function(
                 x,
                 place.filters,
                 stride=place.stride,
@@ -141,6 +145,7 @@ def build(
                 dialect=spec.dialect,
                 name=place.name,
             )
+            _check_block_output(x, spec, place)
         x = blocks.head_activation(x, dialect=spec.dialect)
         if include_top:
             x = blocks.pool(x, "avg")
@@ -152,11 +157,30 @@ def build(
         # As keras.applications: a model over what input_tensor was itself computed from, if anything.
         if input_tensor is not None:
             inputs = keras.utils.get_source_inputs(input_tensor)
-        return keras.Model(inputs, x, name=name or spec.name)
+        default_name = spec.name if block is None or spec.block == "custom" else f"{spec.name}_custom"
+        try:
+            return keras.Model(inputs, x, name=name or default_name)
+        except ValueError as error:
+            if "should be unique" not in str(error):
+                raise
+            raise InputError(
+                f"{spec.name}: layer names must be unique in one model, and input_tensor comes from a model with the "
+                "same ones. Call this network as a layer instead: build(...)(tensor). Received: input_tensor="
+                f"{input_tensor!r}."
+            ) from error
+
+
+def _check_block_output(x: Any, spec: ResNetSpec, place: Placement) -> None:
+    """Raises InputError where a block function of the user's returned anything but a feature map."""
+    if not keras.backend.is_keras_tensor(x) or len(x.shape) != spec.rank + 2:
+        raise InputError(
+            f"{spec.name}: a block function must return a Keras tensor of rank {spec.rank + 2}, batch and channels "
+            f"included. Received from {place.name}: {x!r}."
+        )
 
 
 def stage_outputs(model: keras.Model) -> dict[str, Any]:
-    """Returns `{"stem": x0, "stage1": x1, ...}`: the Keras tensors that the stem and each stage put out, in order.
+    """Returns `{"stem": x0, "stage1": x1, ...}`: the Keras tensors that stem (if any) and stages put out, in order.
 
     For a feature pyramid, `keras.Model(model.input, stage_outputs(model))`. In pre-activation they come before the next
     block's BN and ReLU; with an output stride, `output_stride` in the spec, the last ones share a size.
@@ -167,11 +191,13 @@ def stage_outputs(model: keras.Model) -> dict[str, Any]:
     Raises:
         InputError: the model has no layers named as `build` names them.
     """
+    if not isinstance(model, keras.Model):
+        raise InputError(f"stage_outputs needs a Keras model. Received: {model!r}.")
     outputs: dict[str, Any] = {}
     for layer in model.layers:  # in the order of a forward pass, so that the last of a stage is its output
-        match = re.match(r"(stem|stage\d+)_", layer.name)
+        match = re.match(r"stem(?=_)|stage\d+(?=_block\d+_)", layer.name)
         if match:
-            outputs[match[1]] = layer.output
+            outputs[match[0]] = layer.output
     if not any(name.startswith("stage") for name in outputs):
         raise InputError(
             "stage_outputs needs a model of keras_resnet.build, whose layers are called stem_*, stage1_block1_*, and so "
@@ -186,8 +212,8 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> keras.M
     Raises:
         InputError: there is no such file, or it is not a Keras model.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"A saved model must be a .keras file. Received: {os.fspath(path)!r}, which is not a file.")
+    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
+        raise InputError(f"A saved model must be a .keras file. Received: {path!r}, which is not a file.")
     with _recursion_limit(_LARGE_FILE_LIMIT):
         try:
             return keras.saving.load_model(path, compile=compile, safe_mode=True)
@@ -227,8 +253,8 @@ def _named_builder(network: str) -> Callable[..., keras.Model]:
                 "'imagenet' cannot be loaded. For pretrained ImageNet weights use keras.applications, or save "
                 "weights of your own with model.save_weights(...)."
             )
-        if weights is not None and not os.path.isfile(weights):
-            raise InputError(f"weights must be None or the path of an existing file. Received: {os.fspath(weights)!r}.")
+        if weights is not None and (not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights)):
+            raise InputError(f"weights must be None or the path of an existing file. Received: {weights!r}.")
         model = build(
             network,
             input_shape,

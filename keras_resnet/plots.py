@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,23 +110,24 @@ def plot_network(sections: Sequence[Any], input_shape: Sequence[int], *, title: 
         title: above the picture.
         subtitle: below the title, smaller.
     """
-    figure = _new_figure(2.1 * (len(sections) + 1) + 1, 7.2)
-    top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
-    body = [*sections[:-1]]
+    width = 2.1 * (len(sections) + 1) + 1
+    figure = _new_figure(width, 7.4)
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 2), sharex=True)
     tallest = np.log2(max(input_shape[0], 1) + 1)
-    columns = [("input", "", 0, tuple(input_shape)), *((s.name, s.text, s.blocks, s.output_shape) for s in body)]
+    columns = [("input", "", 0, tuple(input_shape)), *((s.name, s.text, s.blocks, s.output_shape) for s in sections)]
     for column, (name, text, blocks, shape) in enumerate(columns):
-        height = max(np.log2(shape[0] + 1) / tallest, 0.08)
+        side = shape[0] if len(shape) > 1 else 1  # the head puts out one vector
+        height = max(np.log2(side + 1) / tallest, 0.08)
         _draw_slabs(top, column, height, max(blocks, 1), name)
         label = "x".join(map(str, shape)) + (f"\n{_wrap(text)}" if text else "")
         top.text(column, -0.06, label, ha="center", va="top", fontsize=8)
         top.text(column, height + 0.03, name, ha="center", va="bottom", fontsize=10)
-    top.text(-0.5, -0.7, "one slab per block, as high as the logarithm of its side", fontsize=7, color=_BEST)
-    top.text(len(columns) - 0.45, 0.15, f"{sections[-1].text}", ha="left", va="center", fontsize=9, rotation=90)
-    top.set_xlim(-0.6, len(columns) - 0.2)
-    top.set_ylim(-0.75, 1.15)
+    top.text(
+        0, -0.75, "one slab per block, as high\nas the logarithm of its side", fontsize=7, color=_BEST, ha="center"
+    )
+    top.set_ylim(-0.78, 1.15)
     top.axis("off")
-    positions = np.arange(len(sections))
+    positions = np.arange(1, len(columns))
     for offset, key, label, color in (
         (-0.2, "parameters", "parameters", _TRAIN),
         (0.2, "multiply_adds", "multiply-adds", _VALIDATION),
@@ -136,10 +138,11 @@ def plot_network(sections: Sequence[Any], input_shape: Sequence[int], *, title: 
     bottom.set_xticks(positions, [section.name for section in sections])
     bottom.set_ylabel("share of the network")
     bottom.margins(y=0.15)
-    bottom.legend(frameon=False)
+    bottom.legend(frameon=False, loc="upper left")
     for side in ("top", "right"):
         bottom.spines[side].set_visible(False)
-    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=12)
+    lines = [line for text in (title, subtitle) for line in textwrap.wrap(text, int(width * 9))]
+    figure.suptitle("\n".join(lines), fontsize=11)
     return figure
 
 
@@ -154,7 +157,7 @@ def _draw_slabs(axes: Any, column: int, height: float, slabs: int, name: str) ->
                 (column - 0.35 + slab * width + gap / 2, 0),
                 width - gap,
                 height,
-                facecolor="#dddddd" if name == "input" else _TRAIN,
+                facecolor="#dddddd" if name in ("input", "head") else _TRAIN,
                 edgecolor="none",
                 alpha=0.9,
                 snap=False,  # snapped to pixels, many thin slabs would run together
@@ -163,10 +166,8 @@ def _draw_slabs(axes: Any, column: int, height: float, slabs: int, name: str) ->
 
 
 def _wrap(text: str) -> str:
-    """Breaks a stage's description where a reader would."""
-    for mark in (" x [", "], ", ", "):
-        text = text.replace(mark, mark.rstrip() + "\n" if mark != " x [" else " x\n[")
-    return text
+    """Breaks a stage's description where a reader would: after each comma, and before the block's own list."""
+    return text.replace(", ", ",\n").replace(" x [", " x\n[")
 
 
 def _short(value: float) -> str:

@@ -51,29 +51,47 @@ def load_keras_applications(model: keras.Model, source: keras.Model, *, head: bo
     `keras.applications.resnet.preprocess_input` (or `resnet_v2`) does. Nothing is copied if anything does not fit.
 
     Args:
-        model: of a row `resnet*_keras`, or one whose layers have the same shapes.
+        model: of a row `resnet*_keras`.
         source: from `keras.applications`; `weights=` there takes "imagenet" or a file.
         head: whether the dense head is copied; False keeps that of `model`, for other classes.
 
     Raises:
-        InputError: a layer of `model` has no counterpart in `source`, or other shapes.
+        InputError: a layer of either has no counterpart in the other, or other shapes, strides or epsilon.
     """
+    for argument, value in (("model", model), ("source", source)):
+        if not isinstance(value, keras.Model):
+            raise InputError(f"{argument} must be a Keras model. Received: {value!r}.")
     names = {layer.name for layer in model.layers}
-    theirs = {layer.name: layer for layer in source.layers}
+    theirs = {layer.name: layer for layer in source.layers if layer.weights}
+    if not head or "head_logits" not in names:
+        theirs.pop("predictions", None)
     copies: list[tuple[Any, list[Any]]] = []
     for layer in model.layers:
         if not layer.weights or (layer.name == "head_logits" and not head):
             continue
         name = keras_applications_name(layer.name, preactivation="head_bn" in names)
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        counterpart = theirs.get(name)
-        their_shapes = [tuple(weight.shape) for weight in counterpart.weights] if counterpart is not None else None
-        if counterpart is None or shapes != their_shapes:
+        counterpart = theirs.pop(name, None)
+        ours_is, theirs_is = _describe(layer), _describe(counterpart)
+        if ours_is != theirs_is:
             raise InputError(
                 f"Each layer must have a counterpart of the same shapes in {source.name}. Received: {layer.name} with "
-                f"{shapes}, there {name} with {their_shapes or 'no weights'}. Rows for keras.applications are called "
-                "resnet50_keras, resnet50v2_keras, and so on; head=False leaves the head out."
+                f"{ours_is}, there {name} with {theirs_is}. Rows for keras.applications are called resnet50_keras, "
+                "resnet50v2_keras, and so on; head=False leaves the head out."
             )
-        copies.append((layer, counterpart.get_weights()))
+        copies.append((layer, counterpart.get_weights()))  # type: ignore[union-attr]
+    if theirs:
+        raise InputError(
+            f"Each layer of {source.name} must have a counterpart in {model.name}. Received: "
+            f"{', '.join(list(theirs)[:5])} without one; the source may be a deeper network."
+        )
     for layer, weights in copies:
         layer.set_weights(weights)
+
+
+def _describe(layer: Any) -> str:
+    """What two layers must share to compute the same from the same weights."""
+    if layer is None:
+        return "no weights"
+    shapes = [tuple(weight.shape) for weight in layer.weights]
+    rest = [f"{field} {getattr(layer, field)}" for field in ("strides", "epsilon") if hasattr(layer, field)]
+    return ", ".join([f"weights {shapes}", *rest])

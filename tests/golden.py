@@ -64,12 +64,13 @@ PARAMETERS = {
     # imgclsmob's list (PreResNet-110), and public implementations.
     "resnetv2_20_cifar": (272_282, 273_658),
     "resnetv2_110_cifar": (1_730_522, 1_738_618),
+    "resnetv2_164_cifar_bottleneck": (1_703_258, 1_727_482),  # imgclsmob's list ("PreResNet-164(BN)")
     "resnext29_8x64d_cifar": (34_426_698, 34_484_170),  # Xie et al. 2016, table 7: 34.4M
     # Zagoruyko and Komodakis 2016, table 4: 2.7M (16-4), 2.2M (40-2), 36.5M; exact in several public implementations.
     "wrn16_4_cifar": (2_748_890, 2_752_506),
     "wrn28_10_cifar": (36_479_194, 36_497_146),
     "wrn40_2_cifar": (2_243_546, 2_248_954),
-    # Nobody states these; tests/test_parity_*.py counts them once more in PyTorch, as it does all others.
+    # Nobody states these; tests/test_parity.py counts them once more in PyTorch, as it does all others.
     "resnet18_1d": (4_356_904, 4_366_504),
     "resnet34_1d": (7_731_240, 7_748_264),
     "resnet50_1d": (18_003_240, 18_056_360),

@@ -81,6 +81,9 @@ def test_show_prints_a_network_by_stages_and_draws_it(tmp_path):
         (["resnet50", "--input-shape", "0x3x3"], "must be HEIGHTxWIDTHxCHANNELS or STEPSxCHANNELS"),
         (["resnet50", "--input-shape", "100x3"], "input_shape must be (height, width, channels)"),
         (["resnet50", "--classes", "0"], "0 is not in the range"),
+        (["resnet50", "--input-shape", "²x²x3"], "must be HEIGHTxWIDTHxCHANNELS"),
+        (["resnet50", "--plot", ""], "must be the name of a .png file. Received: ''"),
+        (["resnet50", "--plot", "network.jpg"], "must be the name of a .png file"),
     ],
 )
 def test_show_refuses(monkeypatch, capsys, arguments, message):

@@ -119,7 +119,13 @@ def test_import_loads_neither_keras_nor_tensorflow():
 
 
 def test_commands_that_list_load_no_tensorflow():
-    for arguments in ("['--help']", "['train', '--help']", "['models']", "['models', 'resnet5*']"):
+    for arguments in (
+        "['--help']",
+        "['train', '--help']",
+        "['models']",
+        "['models', 'resnet5*']",
+        "['show', 'resnet50']",
+    ):
         code = (
             f"import sys; from keras_resnet.cli import cli; cli({arguments}, standalone_mode=False);"
             "print('heavy:', [m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"

@@ -156,6 +156,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 import keras_resnet, keras, numpy as np
 from keras_resnet import layers
 assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0", "the user's setting is kept"
+keras.utils.set_random_seed(0)
 print("native", layers._has_grouped_gradient("float32"))
 spec = keras_resnet.ResNetSpec("small", "bottleneck", (1, 1), (8, 16), (1, 2), "cifar", 8, groups=4, width_per_group=32,
                                dialect=keras_resnet.get_dialect("keras_v1"))

@@ -82,7 +82,7 @@ def specs(draw):
         kernel_sizes=kernel_sizes,
         groups=groups,
         width_per_group=draw(st.sampled_from([32, 64, 128])) if block == "bottleneck" else 64,
-        shortcut=shortcut if stem != "none" or shortcut != "A" else "B",
+        shortcut=shortcut,
         se_ratio=draw(st.sampled_from([0, 0, 0.25])),
         dropout=draw(st.sampled_from([0, 0.5])),
         block_dropout=draw(st.sampled_from([0, 0, 0.3])),
@@ -96,6 +96,8 @@ def specs(draw):
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 7))
 def test_any_spec_builds_as_counted(spec, height, width, channels, classes):
+    if spec.stem == "none" and spec.shortcut == "A":
+        channels = min(channels, spec.filters[0] * spec.expansion)
     shape = (height, width, channels)[2 - spec.rank :]
     model = build(spec, shape, classes)
     _check_against_spec(model, spec, shape, classes)
@@ -189,9 +191,11 @@ def test_layer_names_of_stems_and_heads():
     assert "head_dropout" in ends(replace(get_spec("resnet18"), dropout=0.5))[1]
 
 
-def test_names_do_not_depend_on_what_was_built_before():
-    first = [layer.name for layer in build("resnet20_cifar").layers]
-    assert [layer.name for layer in build("resnet20_cifar").layers] == first
+@pytest.mark.parametrize("name", ["resnet20_cifar", "seresnet18", "resnet18_multiscale_1d", "resnetv2_18"])
+def test_names_do_not_depend_on_what_was_built_before(name):
+    spec = replace(get_spec(name), dropout=0.1, block_dropout=0.1, stochastic_depth=0.1)
+    first = [layer.name for layer in build(spec).layers]
+    assert [layer.name for layer in build(spec).layers] == first
     assert all(name == "images" or name.startswith(("stem_", "stage", "head_")) for name in first)
 
 
@@ -453,6 +457,67 @@ def test_a_block_of_ones_own():
     model = build(spec, (8, 8, 1), 3, block=half)
     assert seen == [(4, 1, "stage1_block1"), (6, 2, "stage2_block1"), (6, 1, "stage2_block2")]
     assert model.get_layer("stage2_block2_conv1").output.shape == (None, 4, 4, 6)
+
+
+def test_a_block_of_ones_own_is_checked():
+    spec = ResNetSpec("mine", "custom", (1,), (4,), (1,), stem="cifar", stem_filters=4)
+    with pytest.raises(InputError, match=r"block must be a function .* Received: 'basic'"):
+        build(spec, (8, 8, 1), 3, block="basic")
+    for wrong in (lambda x, filters, **_: None, lambda x, filters, **_: keras.layers.Flatten()(x)):
+        with pytest.raises(InputError, match=r"mine: a block function must return .* rank 4.* from stage1_block1: "):
+            build(spec, (8, 8, 1), 3, block=wrong)
+    # In place of a block that the spec describes, so that its figures are not taken for this model's.
+    model = build("resnet8_cifar", (8, 8, 1), block=lambda x, filters, **_: x)
+    assert model.name == "resnet8_cifar_custom"
+
+
+def test_two_networks_on_one_tensor_are_refused():
+    first = build("resnet8_cifar", (8, 8, 3), include_top=False)
+    with pytest.raises(InputError, match=r"layer names must be unique in one model.* as a layer instead"):
+        build("resnet8_cifar", input_tensor=first.output)
+
+
+def test_without_a_top_and_a_shape_any_size_will_do():
+    model = keras_resnet.resnet50_keras(include_top=False)
+    assert model.input_shape == keras.applications.ResNet50(include_top=False, weights=None).input_shape
+    assert build("resnet18_1d", include_top=False).input_shape == (None, None, 1)
+    assert model(np.ones((1, 40, 50, 3), "float32")).shape == (1, 2, 2, 2048)
+
+
+def test_numpy_integers_are_integers():
+    spec = ResNetSpec("np", "basic", np.array([1, 1]), [np.int64(4), 8], (1, 2), "cifar", np.int64(4))
+    assert (spec.depths, spec.filters, type(spec.stem_filters)) == ((1, 1), (4, 8), int)
+    assert build(spec, (8, 8, 1), np.int64(3)).output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: blocks.bottleneck_block(x, 8, groups=32, width_per_group=4, name="b"), r"at least groups.*gives 0"),
+        (
+            lambda x: blocks.basic_block(x, 8, groups=2, name="b"),
+            r"basic block has no inner width, so groups must be 1",
+        ),
+        (lambda x: blocks.basic_block(x, 8, dialect="d2l", name="b"), r"dialect must be a Dialect.* Received: 'd2l'"),
+        (lambda x: blocks.basic_block(x, 8, shortcut_kind="E", name="b"), r"'D', 'none'. Received: 'E'"),
+        (lambda x: blocks.basic_block(x, 2, shortcut_kind="A", name="b"), r"only appends channels. Received: 4"),
+        (lambda x: blocks.stem(x, "x", 8), r"stem must be one of 'imagenet'"),
+        (lambda x: blocks.pool(x, "mean"), r"pooling must be one of 'avg', 'max'. Received: 'mean'"),
+        (lambda x: blocks.conv_bn(x, 8, 2, prefix="p"), r"p_conv: kernel sizes must be odd. Received: \(2,\)"),
+        (lambda x: stage_outputs("x"), r"stage_outputs needs a Keras model. Received: 'x'"),
+        (lambda x: load_model(None), r"must be a .keras file. Received: None"),
+        (lambda x: build("resnet18", name="a/b"), r"name must be a string without '/', or None. Received: 'a/b'"),
+        (lambda x: build("resnet18", 5, input_tensor=x), r"input_shape must be \(height.* Received: 5"),
+        (lambda x: keras_resnet.resnet18(weights=5), r"path of an existing file. Received: 5"),
+        (
+            lambda x: build(ResNetSpec("n", "basic", (1,), (2,), (1,), "none", shortcut="A"), (8, 8, 4)),
+            r"without a stem the input must have at most the 2 channels.* Received: input_shape=\(8, 8, 4\)",
+        ),
+    ],
+)
+def test_bad_parts(call, message):
+    with pytest.raises(InputError, match=message):
+        call(keras.Input((8, 8, 4)))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

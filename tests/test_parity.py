@@ -9,6 +9,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from torch_pairs import (  # noqa: E402
     CLASSES,
+    NETWORKS,
     TOLERANCE,
     assert_close,
     draw,
@@ -19,7 +20,7 @@ from torch_pairs import (  # noqa: E402
 )
 from torch_reference import BATCH_NORMS, BN_MOMENTUM, reference, stage_outputs  # noqa: E402
 
-from keras_resnet import count_params  # noqa: E402
+from keras_resnet import count_params, get_spec  # noqa: E402
 from keras_resnet.specs import TABLE  # noqa: E402
 
 # Other dialects are compared with the library that they are named after.
@@ -51,12 +52,14 @@ CASES = [
     ("resnext50_32x4d", (225, 225), 3),
     ("resnext11_2x16d_cifar", (33, 33), 3),
     ("resnext11_2x16d_cifar", (32, 47), 1),
+    ("resnext29_8x64d_cifar", (33, 33), 3),
     ("wide_resnet50_2", (33, 33), 3),
     ("resnetv2_18", (33, 33), 4),
     ("resnetv2_18", (64, 97), 3),
     ("resnetv2_50", (33, 33), 3),
     ("resnetv2_50", (97, 97), 1),
     ("resnetv2_20_cifar", (33, 33), 3),
+    ("resnetv2_11_cifar_bottleneck", (33, 33), 3),
     ("wrn10_2_cifar", (33, 33), 3),
     ("wrn16_1_cifar", (33, 33), 1),
     ("resnet18_d", (33, 33), 3),
@@ -91,6 +94,24 @@ CASES = [
     ("resnetv2_18_stride16", (97, 97), 3),
     ("small_dilated_grouped_1d", (97,), 2),
 ]
+
+
+def form(spec):
+    """What the building of a network branches on."""
+    wide, grouped, squeezed = spec.width_per_group != 64, spec.groups > 1, spec.se_ratio > 0
+    return spec.block, spec.rank, spec.stem, spec.shortcut, spec.dialect, spec.kernel_sizes, wide, grouped, squeezed
+
+
+def test_every_form_of_the_table_is_compared():
+    compared = {form(get_spec(network)) for network, _, _ in CASES if network not in NETWORKS}
+    assert [name for name in ROWS if form(get_spec(name)) not in compared] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "resnet1202_cifar"])
+def test_every_row_agrees_in_inference(name):
+    row = TABLE[name]
+    test_every_stage_agrees_in_inference(name, (33,) * row.spec.rank, row.input_shape[-1])
 
 
 @pytest.mark.parametrize(("network", "size", "channels"), CASES, ids=lambda value: str(value).replace(", ", "x"))

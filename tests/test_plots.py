@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import count_params, plots
+from keras_resnet import ResNetSpec, count_params, plots
 from keras_resnet.specs import get_row, summarize
 
 
@@ -52,8 +52,18 @@ def test_network(tmp_path, name):
     sections = summarize(name)
     figure = plots.plot_network(sections, get_row(name).input_shape, title=name, subtitle="how")
     top, bottom = figure.axes
-    assert len(top.patches) == 2 + sum(section.blocks for section in sections)  # input, stem, every block
+    assert len(top.patches) == 3 + sum(section.blocks for section in sections)  # input, stem, every block, head
     parameters = [bar.get_height() for bar in bottom.containers[0]]
     np.testing.assert_allclose(parameters, [s.parameters / count_params(name) for s in sections])
     assert [label.get_text() for label in bottom.get_xticklabels()] == [section.name for section in sections]
+    assert list(bottom.get_xticks()) == list(range(1, len(sections) + 1))  # under their columns
     assert _size(figure, tmp_path / "network.png")[0] > 800
+
+
+def test_a_long_title_stays_inside(tmp_path):
+    sections = summarize(ResNetSpec("one", "basic", (1,), (4,), (1,)))
+    figure = plots.plot_network(sections, (224, 224, 3), title="a title of many words " * 8, subtitle="and more " * 20)
+    plots.save_figure(figure, tmp_path / "network.png")
+    extent = figure._suptitle.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.x1

@@ -86,6 +86,8 @@ def test_a_grouped_convolution_costs_one_part_in_groups():
     ("name", "depths", "filters", "inner", "groups"),
     [
         ("resnext50_32x4d", (3, 4, 6, 3), (64, 128, 256, 512), 128, 32),
+        ("seresnext101_32x4d", (3, 4, 23, 3), (64, 128, 256, 512), 128, 32),
+        ("resnetv2_1001_cifar_bottleneck", (111, 111, 111), (16, 32, 64), 16, 1),
         ("resnext152_16x8d", (3, 8, 36, 3), (64, 128, 256, 512), 128, 16),
         ("resnext20_2x3d_cifar", (2, 2, 2), (64, 128, 256), 6, 2),
         ("wide_resnet50_2", (3, 4, 6, 3), (64, 128, 256, 512), 128, 1),
@@ -219,6 +221,11 @@ def test_list_models():
         ("wrn27_10_cifar", r"must be 6n \+ 4 .*Nearest: wrn22_10_cifar or wrn28_10_cifar"),
         ("resnext49_32x4d", r"depth of a ResNeXt must be 50, 101 or 152. Received: 'resnext49_32x4d'"),
         ("resnext50_0x4d", r"Unknown network. Received: 'resnext50_0x4d'"),
+        ("resnet020_cifar", r"Unknown network. Received: 'resnet020_cifar'. Did you mean 'resnet20_cifar"),
+        ("resnet\uff120_cifar", r"Unknown network. Received: 'resnet"),
+        ("resnet" + "2" * 5000 + "_cifar", r"Unknown network"),
+        ("ResNet50V2", r"Did you mean 'resnet50v2_keras'"),
+        ("RESNET50", r"Did you mean 'resnet50' or"),
         (50, r"Unknown network. Received: 50. Allowed: resnet18, "),
         (["resnet18"], r"Unknown network. Received: \['resnet18'\]"),
     ],
@@ -244,7 +251,7 @@ def test_unknown_networks(name, message):
         ({"block": "basic", "groups": 2}, r"no inner width, so groups must be 1.* Received: 2"),
         (
             {"groups": 32, "width_per_group": 4},
-            r"inner width .* at least groups. .*filters=4 in stage 1.* gives 0; width_per_group must be at least 16",
+            r"small, stage 1: The inner width .* at least groups. .*filters=4.* gives 0; .* must be at least 16",
         ),
         ({"kernel_sizes": (3, 4)}, r"kernel_sizes must be different odd integers.* Received: \(3, 4\)"),
         ({"kernel_sizes": ()}, r"kernel_sizes must be different odd integers"),
@@ -260,14 +267,19 @@ def test_unknown_networks(name, message):
         ({"output_stride": 3}, r"output_stride must be None or .* one of 1, 2. Received: 3"),
         ({"stem": "deep", "stem_filters": 1}, r"stem_filters must be at least 2. Received: 1"),
         ({"stem_filters": 0}, r"stem_filters must be an integer of at least 1. Received: 0"),
-        ({"width_per_group": 10}, r"inner width .* Received: filters=4 in stage 1, width_per_group=10"),
+        ({"width_per_group": 10}, r"stage 1: The inner width .* Received: filters=4, width_per_group=10"),
         (
             {"shortcut": "A", "stem_filters": 64},
             r"shortcut 'A' pads channels .* Received: 64 -> 16 channels at stage 1",
         ),
         ({"block": "basic", "width_per_group": 128}, r"no inner width, so width_per_group must be 64.* Received: 128"),
+        ({"rank": True}, r"rank must be an integer of at least 1. Received: True"),
+        ({"output_stride": 2.0}, r"output_stride must be an integer of at least 1. Received: 2.0"),
+        ({"depths": {1, 2}}, r"depths must be a tuple with one integer per stage. Received: \{1, 2\}"),
+        ({"kernel_sizes": 3}, r"kernel_sizes must be a tuple with one integer per kernel. Received: 3"),
+        ({"zero_gamma": "no"}, r"zero_gamma must be one of True, False. Received: 'no'"),
         ({"name": "a/b"}, r"name must be a string without '/'. Received: 'a/b'"),
-        ({"dialect": "torchvision"}, r"dialect must be a Dialect"),
+        ({"dialect": "torchvision"}, r"dialect must be a Dialect, .*'torchvision_v2'.* Received: 'torch"),
     ],
 )
 def test_bad_specs(changes, message):
@@ -280,6 +292,8 @@ def test_bad_dicts():
         ResNetSpec.from_dict({"dephts": [1]})
     with pytest.raises(InputError, match=r"its fields must be one of .*Received: 'bias'"):
         ResNetSpec.from_dict({**SMALL.to_dict(), "dialect": {"name": "x", "bias": True}})
+    with pytest.raises(InputError, match=r"A Dialect needs a name. Received: \{\}"):
+        ResNetSpec.from_dict({**SMALL.to_dict(), "dialect": {}})
     with pytest.raises(InputError, match=r"needs block, depths, filters, strides. Received: name"):
         ResNetSpec.from_dict({"name": "x"})
 
@@ -294,6 +308,9 @@ def test_bad_dicts():
         ({"stride_block": "middle"}, r"stride_block must be one of 'first', 'last'"),
         ({"pool_padding": "ones"}, r"pool_padding must be one of 'minus_infinity', 'zeros'"),
         ({"conv_bias": True}, r"conv_bias must be one of 'none', 'all', 'without_bn'. Received: True"),
+        ({"shortcut_bn": "no"}, r"shortcut_bn must be one of True, False. Received: 'no'"),
+        ({"bn_epsilon": None}, r"bn_epsilon must be positive. Received: None"),
+        ({"bn_epsilon": float("inf")}, r"bn_epsilon must be positive. Received: inf"),
         ({"bn_epsilon": 0.0}, r"bn_epsilon must be positive. Received: 0.0"),
         ({"bn_momentum": 1.0}, r"bn_momentum must be in \[0, 1\). Received: 1.0"),
     ],
@@ -301,6 +318,8 @@ def test_bad_dicts():
 def test_bad_dialects(changes, message):
     with pytest.raises(InputError, match=message):
         Dialect("mine", **changes)
+    with pytest.raises(InputError, match=r"A dialect's name must be a string. Received: None"):
+        Dialect(None)
     with pytest.raises(InputError, match=r"dialect must be one of 'torchvision', .* Did you mean 'torchvision'"):
         get_dialect("torchvison")
 

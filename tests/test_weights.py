@@ -1,10 +1,12 @@
 """keras.applications' networks: the same weights give the same outputs at every stage."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
-from keras_resnet import InputError, build, count_params, load_keras_applications, stage_outputs
+from keras_resnet import InputError, build, count_params, get_spec, load_keras_applications, stage_outputs
 from keras_resnet.weights import keras_applications_name
 
 PAIRS = {
@@ -98,7 +100,9 @@ def test_what_does_not_fit_is_refused_and_nothing_copied():
     theirs = keras.applications.ResNet50(weights=None, classes=7, input_shape=(33, 33, 3))
     other = build("resnet50", (33, 33, 3), 7)
     before = other.get_weights()
-    with pytest.raises(InputError, match=r"Received: stem_conv with \[\(7, 7, 3, 64\)\], there conv1_conv .*\(64,\)\]"):
+    with pytest.raises(
+        InputError, match=r"Received: stem_conv with weights \[\(7, 7, 3, 64\)\], .*there conv1_conv .*\(64,\)\]"
+    ):
         load_keras_applications(other, theirs)
     classes = build("resnet50_keras", (33, 33, 3), 8)
     with pytest.raises(InputError, match=r"head_logits with .*there predictions .*head=False leaves the head out"):
@@ -107,6 +111,25 @@ def test_what_does_not_fit_is_refused_and_nothing_copied():
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match=r"there conv1_conv with no weights"):
         load_keras_applications(other, keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+    with pytest.raises(InputError, match=r"source must be a Keras model. Received: 'imagenet'"):
+        load_keras_applications(other, "imagenet")
+
+
+def test_a_deeper_source_is_refused():
+    deeper = keras.applications.ResNet101(weights=None, include_top=False, input_shape=(33, 33, 3))
+    ours = build("resnet50_keras", (33, 33, 3), include_top=False)
+    with pytest.raises(InputError, match=r"must have a counterpart in resnet50_keras. Received: conv4_block7_.*deeper"):
+        load_keras_applications(ours, deeper)
+
+
+@pytest.mark.parametrize("changes", [{"bottleneck_stride": "3x3"}, {"bn_epsilon": 1e-5}], ids=str)
+def test_a_look_alike_is_refused(changes):
+    """The shapes are the same, the function is another."""
+    spec = get_spec("resnet50_keras")
+    ours = build(replace(spec, dialect=replace(spec.dialect, **changes)), (33, 33, 3), include_top=False)
+    theirs = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(33, 33, 3))
+    with pytest.raises(InputError, match=r"strides \(1, 1\), .*strides \(2, 2\)|epsilon 1e-05, .*epsilon 1.001e-05"):
+        load_keras_applications(ours, theirs)
 
 
 def test_names():

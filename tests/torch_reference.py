@@ -308,6 +308,14 @@ def cifar(depth, *, filters=(16, 32, 64), extra=2, classes=10, **options):
     return ResNet("basic", (blocks,) * 3, filters, stem="cifar", stem_filters=16, classes=classes, **options)
 
 
+def cifar_bottleneck(depth, *, classes=10, **options):
+    """He et al. 2016, section 3.1: 9n + 2 layers with weights, the widths of the basic form in front of the 1x1."""
+    blocks, rest = divmod(depth - 2, 9)
+    assert rest == 0
+    options = {"stem": "cifar", "stem_filters": 16, "classes": classes, **options}
+    return ResNet("bottleneck", (blocks,) * 3, (16, 32, 64), **options)
+
+
 def wide_cifar(depth, width, **options):
     """Zagoruyko and Komodakis 2016, table 1: 6n + 4 counts convolutions, with the first and three projections."""
     return cifar(depth, filters=(16 * width, 32 * width, 64 * width), extra=4, preactivation=True, **options)
@@ -334,6 +342,7 @@ NETWORKS = {  # name -> function of the numbers in it
     r"resnet(\d+)_cifar_b": cifar,
     r"plain(\d+)_cifar": partial(cifar, shortcut="none"),
     r"resnetv2_(\d+)_cifar": partial(cifar, preactivation=True),
+    r"resnetv2_(\d+)_cifar_bottleneck": partial(cifar_bottleneck, preactivation=True),
     r"resnext(\d+)_(\d+)x(\d+)d_cifar": resnext_cifar,
     r"wrn(\d+)_(\d+)_cifar": wide_cifar,
     r"resnet(\d+)_1d": imagenet_1d,

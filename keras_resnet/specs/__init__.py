@@ -1,5 +1,16 @@
 """What a network is, as data: specs, dialects, the table of every network, and counting from them."""
 
+from keras_resnet.specs.branch import (
+    EXPANSIONS,
+    SHORTCUTS,
+    Conv,
+    branch_convs,
+    inner_width,
+    needs_projection,
+    se_width,
+    split_filters,
+    stem_convs,
+)
 from keras_resnet.specs.counting import (
     LayerCost,
     Section,
@@ -21,16 +32,8 @@ from keras_resnet.specs.dialect import (
     Dialect,
     get_dialect,
 )
-from keras_resnet.specs.layout import (
-    Conv,
-    Placement,
-    branch_convs,
-    iter_blocks,
-    needs_projection,
-    se_width,
-    stem_convs,
-)
-from keras_resnet.specs.spec import EXPANSIONS, ResNetSpec, inner_width, split_filters
+from keras_resnet.specs.layout import Placement, iter_blocks
+from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.summary import SectionSummary, describe_conventions, summarize
 from keras_resnet.specs.table import (
     DEFAULT_CLASSES,
@@ -42,6 +45,7 @@ from keras_resnet.specs.table import (
     get_spec,
     list_families,
     list_models,
+    resolve,
 )
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "EXPANSIONS",
     "KERAS_V1",
     "KERAS_V2",
+    "SHORTCUTS",
     "TABLE",
     "TORCHVISION",
     "TORCHVISION_V2",
@@ -81,6 +86,7 @@ __all__ = [
     "list_families",
     "list_models",
     "needs_projection",
+    "resolve",
     "se_width",
     "split_filters",
     "stem_convs",

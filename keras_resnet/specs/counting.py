@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from math import prod
 
 from keras_resnet.errors import InputError, is_count
-from keras_resnet.specs.layout import Conv, Placement, branch_convs, iter_blocks, needs_projection, se_width, stem_convs
-from keras_resnet.specs.spec import ResNetSpec, split_filters
-from keras_resnet.specs.table import DEFAULT_CLASSES, DEFAULT_INPUT_SHAPES, get_row
+from keras_resnet.specs.branch import Conv, branch_convs, needs_projection, se_width, split_filters, stem_convs
+from keras_resnet.specs.layout import Placement, iter_blocks
+from keras_resnet.specs.spec import ResNetSpec
+from keras_resnet.specs.table import resolve
+
+_SIDES = {1: "a number of steps", 2: "a height and a width"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def iter_layers(
         include_top: whether the dense head is counted.
 
     Raises:
-        InputError: unknown name, a spec whose block is "custom", or a shape or number of classes below 1.
+        InputError: neither a spec nor a known name, a spec whose block is "custom", or a shape or number of classes below 1.
     """
     for section in iter_sections(spec, input_shape, classes, include_top=include_top):
         yield from section.layers
@@ -180,22 +183,19 @@ def _complete(
     spec: ResNetSpec | str, input_shape: tuple[int, ...] | None, classes: int | None
 ) -> tuple[ResNetSpec, tuple[int, ...], int]:
     """Looks up a name, fills in what is left out and checks what is given."""
-    if isinstance(spec, str):
-        row = get_row(spec)
-        spec, default_shape, default_classes = row.spec, row.input_shape, row.classes
-    else:
-        default_shape, default_classes = DEFAULT_INPUT_SHAPES[spec.rank], DEFAULT_CLASSES
+    row = resolve(spec)
+    spec = row.spec
     if spec.block == "custom":
         raise InputError(
             f"{spec.name}: counting from a spec knows the blocks 'basic' and 'bottleneck', not a block function of your "
             "own. Received: block='custom'. Build the model and use model.count_params()."
         )
-    input_shape = check_input_shape(spec, default_shape if input_shape is None else input_shape)
+    input_shape = check_input_shape(spec, row.input_shape if input_shape is None else input_shape)
     if None in input_shape[:-1]:
         raise InputError(
             f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
-    return spec, input_shape, check_classes(default_classes if classes is None else classes)
+    return spec, input_shape, check_classes(row.classes if classes is None else classes)
 
 
 def count_params(
@@ -248,6 +248,13 @@ def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
             f"{spec.name}: input_shape must be {axes}, channels last, each at least 1 (a side may be "
             f"None), so that at least one {what} is left after dividing by {spec.total_stride}. Received: {input_shape!r}."
         )
+    if spec.stem == "none" and spec.shortcut == "A" and spec.block != "custom":
+        first = spec.filters[0] * spec.expansion
+        if shape[-1] > first:
+            raise InputError(
+                f"{spec.name}: shortcut 'A' pads channels with zeros, so without a stem the input must have at most the "
+                f"{first} channels of the first stage. Received: input_shape={input_shape!r}."
+            )
     return shape
 
 
@@ -256,6 +263,3 @@ def check_classes(classes: object) -> int:
     if not is_count(classes):
         raise InputError(f"classes must be an integer of at least 1. Received: {classes!r}.")
     return int(classes)  # type: ignore[call-overload]
-
-
-_SIDES = {1: "a number of steps", 2: "a height and a width"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from keras_resnet.errors import InputError, check_choice
@@ -29,12 +30,15 @@ class Dialect:
     initializer: str = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"A dialect's name must be a string. Received: {self.name!r}.")
         for field, allowed in _CHOICES.items():
             check_choice(f"dialect: {field}", getattr(self, field), allowed)
-        if not self.bn_epsilon > 0:
-            raise InputError(f"A dialect's bn_epsilon must be positive. Received: {self.bn_epsilon!r}.")
-        if not 0 <= self.bn_momentum < 1:
-            raise InputError(f"A dialect's bn_momentum must be in [0, 1). Received: {self.bn_momentum!r}.")
+        epsilon, momentum = self.bn_epsilon, self.bn_momentum
+        if not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
+            raise InputError(f"A dialect's bn_epsilon must be positive. Received: {epsilon!r}.")
+        if not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
+            raise InputError(f"A dialect's bn_momentum must be in [0, 1). Received: {momentum!r}.")
 
     @property
     def preactivation(self) -> bool:
@@ -46,7 +50,7 @@ class Dialect:
         return self.conv_bias == "all" or (self.conv_bias == "without_bn" and not bn_follows)
 
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[object, ...]] = {
     "activation_order": ("post", "pre"),
     "bottleneck_stride": ("1x1", "3x3"),
     "stride_block": ("first", "last"),
@@ -54,6 +58,7 @@ _CHOICES = {
     "pool_padding": ("minus_infinity", "zeros"),
     "conv_bias": ("none", "all", "without_bn"),
     "initializer": ("he_fan_out", "glorot_uniform"),
+    "shortcut_bn": (True, False),
 }
 
 TORCHVISION = Dialect("torchvision")

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
 from keras_resnet.errors import InputError, check_choice, is_count, suggest
-from keras_resnet.specs.dialect import TORCHVISION, Dialect
-
-EXPANSIONS = {"basic": 1, "bottleneck": 4, "custom": 1}  # block -> output channels per filter
-STEM_STRIDES = {"imagenet": 4, "deep": 4, "cifar": 1, "none": 1}
-SHORTCUTS = ("A", "B", "C", "D", "none")
-
-
-def inner_width(filters: int, width_per_group: int = 64, groups: int = 1) -> int:
-    """`filters * width_per_group // 64 * groups`: channels between the 1x1 convolutions of a bottleneck.
-
-    One line for ResNet (64, 1), wide ResNet-50-2 (128, 1) and ResNeXt 32x4d (4, 32).
-    """
-    return filters * width_per_group // 64 * groups
+from keras_resnet.specs.branch import EXPANSIONS, SHORTCUTS, STEM_STRIDES, branch_convs, inner_width, stem_convs
+from keras_resnet.specs.dialect import DIALECTS, TORCHVISION, Dialect
 
 
 @dataclass(frozen=True)
@@ -61,31 +51,39 @@ class ResNetSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "/" in self.name:
             raise InputError(f"A network's name must be a string without '/'. Received: {self.name!r}.")
-        for field in ("depths", "filters", "strides", "kernel_sizes"):
-            object.__setattr__(self, field, self._check_counts(field, getattr(self, field)))
+        for field, each in (
+            ("depths", "stage"),
+            ("filters", "stage"),
+            ("strides", "stage"),
+            ("kernel_sizes", "kernel"),
+        ):
+            object.__setattr__(self, field, self._as_counts(field, each))
+        for field in ("stem_filters", "rank", "groups", "width_per_group", "output_stride"):
+            value = getattr(self, field)
+            if value is None and field == "output_stride":
+                continue
+            if not is_count(value):
+                raise InputError(f"{self.name}: {field} must be an integer of at least 1. Received: {value!r}.")
+            object.__setattr__(self, field, operator.index(value))  # NumPy's integers are no JSON
         if not self.depths or not len(self.depths) == len(self.filters) == len(self.strides):
             raise InputError(
                 f"{self.name}: depths, filters and strides must have one entry per stage, at least one. Received: "
                 f"depths={self.depths!r}, filters={self.filters!r}, strides={self.strides!r}."
             )
-        check_choice(f"{self.name}: block", self.block, EXPANSIONS)
+        check_choice(f"{self.name}: block", self.block, (*EXPANSIONS, "custom"))
         check_choice(f"{self.name}: stem", self.stem, STEM_STRIDES)
         check_choice(f"{self.name}: shortcut", self.shortcut, SHORTCUTS)
         check_choice(f"{self.name}: rank", self.rank, (1, 2))
+        check_choice(f"{self.name}: zero_gamma", self.zero_gamma, (True, False))
         if not isinstance(self.dialect, Dialect):
             raise InputError(
-                f"{self.name}: dialect must be a Dialect, for example get_dialect('torchvision'). "
-                f"Received: {self.dialect!r}."
+                f"{self.name}: dialect must be a Dialect, for example get_dialect(name) of one of "
+                f"{', '.join(map(repr, DIALECTS))}. Received: {self.dialect!r}."
             )
-        for field in ("stem_filters", "width_per_group", "groups"):
-            if not is_count(getattr(self, field)):
-                raise InputError(
-                    f"{self.name}: {field} must be an integer of at least 1. Received: {getattr(self, field)!r}."
-                )
         for field in ("se_ratio", "dropout", "block_dropout", "stochastic_depth"):
-            value = getattr(self, field)
-            closed = field == "se_ratio"
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 + closed * 1e-9:
+            value, closed = getattr(self, field), field == "se_ratio"
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not (0 <= value < 1 or (closed and value == 1)):
                 raise InputError(
                     f"{self.name}: {field} must be a number in [0, 1{']' if closed else ')'}. Received: {value!r}."
                 )
@@ -93,49 +91,32 @@ class ResNetSpec:
         self._check_shortcut()
         self._check_output_stride()
 
-    def _check_counts(self, field: str, values: Any) -> tuple[int, ...]:
-        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-            raise InputError(f"{self.name}: {field} must be a tuple with one integer per stage. Received: {values!r}.")
+    def _as_counts(self, field: str, each: str) -> tuple[int, ...]:
+        values = getattr(self, field)
+        if isinstance(values, (str, bytes, Set, Mapping)) or not isinstance(values, Iterable):
+            raise InputError(f"{self.name}: {field} must be a tuple with one integer per {each}. Received: {values!r}.")
         values = tuple(values)  # a list (as JSON gives) would not hash
-        if any(isinstance(value, bool) or not isinstance(value, int) or value < 1 for value in values):
+        if not all(is_count(value) for value in values):
             raise InputError(f"{self.name}: {field} must be integers of at least 1. Received: {values!r}.")
-        return values
+        return tuple(operator.index(value) for value in values)
 
     def _check_widths(self) -> None:
-        if self.stem == "deep" and self.stem_filters < 2:
-            raise InputError(
-                f"{self.name}: the deep stem's first convolutions have stem_filters // 2 filters, so stem_filters must "
-                f"be at least 2. Received: {self.stem_filters}."
-            )
-        kernels = self.kernel_sizes
-        if not kernels or any(size % 2 == 0 for size in kernels) or len(set(kernels)) != len(kernels):
-            raise InputError(
-                f"{self.name}: kernel_sizes must be different odd integers, at least one. Received: {kernels!r}."
-            )
-        if self.block == "basic":
-            for field, only in (("width_per_group", 64), ("groups", 1)):
-                if getattr(self, field) != only:
-                    raise InputError(
-                        f"{self.name}: a basic block has no inner width, so {field} must be {only}; change filters, or "
-                        f"use the bottleneck. Received: {getattr(self, field)}."
-                    )
-        for stage, filters in enumerate(self.filters, start=1):
-            inner = self.inner_width(filters)
-            if self.block == "bottleneck" and inner < self.groups:
-                raise InputError(
-                    f"{self.name}: the inner width filters * width_per_group // 64 * groups must be at least groups. "
-                    f"Received: filters={filters} in stage {stage}, width_per_group={self.width_per_group}, "
-                    f"groups={self.groups}, which gives {inner}; width_per_group must be at least {-(-64 // filters)}."
+        try:
+            stem_convs(self.stem, self.stem_filters)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
+        for stage, filters in enumerate(self.filters if self.block != "custom" else (), start=1):
+            try:
+                branch_convs(
+                    self.block,
+                    filters,
+                    kernel_sizes=self.kernel_sizes,
+                    groups=self.groups,
+                    width_per_group=self.width_per_group,
+                    dialect=self.dialect,
                 )
-            spatial = inner if self.block == "bottleneck" else filters
-            if self.block != "custom" and (
-                spatial < len(kernels) or any(part % self.groups for part in split_filters(spatial, len(kernels)))
-            ):
-                raise InputError(
-                    f"{self.name}: convolutions side by side share the {spatial} channels of a block in stage {stage}, "
-                    f"so each must get at least 1, divisible by groups. Received: {len(kernels)} kernel sizes, "
-                    f"groups={self.groups}, which gives {split_filters(spatial, len(kernels))}."
-                )
+            except InputError as error:
+                raise InputError(f"{self.name}, stage {stage}: {error}") from None
 
     def _check_shortcut(self) -> None:
         if self.shortcut == "none":
@@ -162,7 +143,7 @@ class ResNetSpec:
             return
         allowed = [STEM_STRIDES[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)]
         allowed = sorted(set(allowed))
-        if isinstance(self.output_stride, bool) or self.output_stride not in allowed:
+        if self.output_stride not in allowed:
             raise InputError(
                 f"{self.name}: output_stride must be None or a stride that the stages reach, one of "
                 f"{', '.join(map(str, allowed))}. Received: {self.output_stride!r}."
@@ -170,8 +151,8 @@ class ResNetSpec:
 
     @property
     def expansion(self) -> int:
-        """Output channels of a block per filter."""
-        return EXPANSIONS[self.block]
+        """Output channels of a block per filter; 1 for a custom block, whose own matter it is."""
+        return EXPANSIONS.get(self.block, 1)
 
     @property
     def total_stride(self) -> int:
@@ -208,10 +189,7 @@ class ResNetSpec:
         if isinstance(dialect, Mapping):
             for name in dialect:
                 check_choice("A Dialect: its fields", name, [field.name for field in dataclasses.fields(Dialect)])
+            if "name" not in dialect:
+                raise InputError(f"A Dialect needs a name. Received: {dialect!r}.")
             known["dialect"] = Dialect(**dialect)
         return cls(**known)
-
-
-def split_filters(filters: int, parts: int) -> tuple[int, ...]:
-    """Divides `filters` into `parts` that differ by at most one, the larger first."""
-    return tuple(filters // parts + (index < filters % parts) for index in range(parts))

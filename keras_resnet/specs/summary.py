@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from keras_resnet.specs.branch import Conv, branch_convs, stem_convs
 from keras_resnet.specs.counting import Section, iter_sections
-from keras_resnet.specs.layout import Conv, Placement, branch_convs, iter_blocks, stem_convs
+from keras_resnet.specs.layout import Placement, iter_blocks
 from keras_resnet.specs.spec import ResNetSpec
-from keras_resnet.specs.table import get_spec
+from keras_resnet.specs.table import resolve
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def summarize(
 ) -> list[SectionSummary]:
     """Returns what each section of a network does, puts out, holds and costs; arguments and errors as `count_params`."""
     sections = list(iter_sections(spec, input_shape, classes))
-    spec = get_spec(spec) if isinstance(spec, str) else spec
+    spec = resolve(spec).spec
     texts = [_describe_stem(spec), *_describe_stages(spec), _describe_head(spec, sections[-1])]
     return [
         SectionSummary(section.name, text, blocks, section.output_shape, section.parameters, section.multiply_adds)
@@ -85,9 +86,10 @@ def _describe_head(spec: ResNetSpec, section: Section) -> str:
 
 def describe_conventions(spec: ResNetSpec) -> str:
     """One line on what holds for all stages: dialect, shortcut and the rest of the spec that is not the default."""
+    changes = "shape changes" if spec.dialect.stride_block == "first" else "channels change"
     shortcuts = {
         "A": "shortcut A (zero padding)",
-        "B": "shortcut B (projection where the shape changes)",
+        "B": f"shortcut B (projection where the {changes})",
         "C": "shortcut C (projection in every block)",
         "D": "shortcut D (average pool, projection)",
         "none": "no shortcuts",

@@ -105,16 +105,16 @@ class _Family:
     what: str
 
 
-def _plain_groups(make: Callable[..., Row]) -> Callable[..., Row]:
-    """Hands a family's numbers over as integers."""
+def _with_integers(make: Callable[..., Row]) -> Callable[..., Row]:
+    """Has `make` called with a name's numbers as integers, in their order."""
     return lambda name, blocks, **numbers: make(name, blocks, *(int(number) for number in numbers.values()))
 
 
 FAMILIES = (
-    _Family("resnet{6n+2}_cifar", r"resnet(?P<depth>\d+)_cifar", 6, 2, _cifar, "CIFAR ResNet"),
+    _Family("resnet{6n+2}_cifar", r"resnet(?P<depth>[1-9]\d{0,4})_cifar", 6, 2, _cifar, "CIFAR ResNet"),
     _Family(
         "resnet{6n+2}_cifar_b",
-        r"resnet(?P<depth>\d+)_cifar_b",
+        r"resnet(?P<depth>[1-9]\d{0,4})_cifar_b",
         6,
         2,
         lambda name, blocks: _cifar(name, blocks, shortcut="B"),
@@ -122,7 +122,7 @@ FAMILIES = (
     ),
     _Family(
         "plain{6n+2}_cifar",
-        r"plain(?P<depth>\d+)_cifar",
+        r"plain(?P<depth>[1-9]\d{0,4})_cifar",
         6,
         2,
         lambda name, blocks: _cifar(name, blocks, shortcut="none"),
@@ -130,37 +130,46 @@ FAMILIES = (
     ),
     _Family(
         "resnetv2_{6n+2}_cifar",
-        r"resnetv2_(?P<depth>\d+)_cifar",
+        r"resnetv2_(?P<depth>[1-9]\d{0,4})_cifar",
         6,
         2,
         lambda name, blocks: _cifar(name, blocks, HE2016, shortcut="B", dialect=TORCHVISION_V2),
         "pre-activation CIFAR ResNet",
     ),
     _Family(
-        "resnext{9n+2}_{groups}x{width}d_cifar",
-        r"resnext(?P<depth>\d+)_(?P<groups>[1-9]\d*)x(?P<width>[1-9]\d*)d_cifar",
+        "resnetv2_{9n+2}_cifar_bottleneck",
+        r"resnetv2_(?P<depth>[1-9]\d{0,4})_cifar_bottleneck",
         9,
         2,
-        _plain_groups(_resnext_cifar),
+        lambda name, blocks: _cifar(name, blocks, HE2016, block="bottleneck", shortcut="B", dialect=TORCHVISION_V2),
+        "pre-activation CIFAR bottleneck ResNet",
+    ),
+    _Family(
+        "resnext{9n+2}_{groups}x{width}d_cifar",
+        r"resnext(?P<depth>[1-9]\d{0,4})_(?P<groups>[1-9]\d{0,4})x(?P<width>[1-9]\d{0,4})d_cifar",
+        9,
+        2,
+        _with_integers(_resnext_cifar),
         "CIFAR ResNeXt",
     ),
     _Family(
         "wrn{6n+4}_{width}_cifar",
-        r"wrn(?P<depth>\d+)_(?P<width>[1-9]\d*)_cifar",
+        r"wrn(?P<depth>[1-9]\d{0,4})_(?P<width>[1-9]\d{0,4})_cifar",
         6,
         4,
-        _plain_groups(_wide_cifar),
+        _with_integers(_wide_cifar),
         "wide CIFAR ResNet",
     ),
 )
-_RESNEXT_NAME = re.compile(r"resnext(\d+)_([1-9]\d*)x([1-9]\d*)d")
-RESNEXT_LABEL = "resnext{50|101|152}_{groups}x{width}d"
+_RESNEXT_DEPTHS = (50, 101, 152)
+_RESNEXT_NAME = re.compile(r"(se)?resnext([1-9]\d{0,4})_([1-9]\d{0,4})x([1-9]\d{0,4})d", re.ASCII)
+RESNEXT_LABEL = "[se]resnext{50|101|152}_{groups}x{width}d"
 
 
 def _from_family(name: str) -> Row | None:
     """The row of a family's member; None where no family writes its names so."""
     for family in FAMILIES:
-        match = re.fullmatch(family.pattern, name)
+        match = re.fullmatch(family.pattern, name, re.ASCII)
         if not match:
             continue
         before, after = name[: match.start("depth")], name[match.end("depth") :]
@@ -177,10 +186,11 @@ def _from_family(name: str) -> Row | None:
         )
     match = _RESNEXT_NAME.fullmatch(name)
     if match:
-        depth, groups, width = map(int, match.groups())
-        if depth not in (50, 101, 152):
+        depth, groups, width = map(int, match.groups()[1:])
+        if depth not in _RESNEXT_DEPTHS:
             raise InputError(f"The depth of a ResNeXt must be 50, 101 or 152. Received: {name!r}.")
-        return _resnext(name, depth, groups, width)
+        squeezed: dict[str, Any] = {"source": HU2017, "se_ratio": 1 / 16} if match[1] else {}
+        return _resnext(name, depth, groups, width, **squeezed)
     return None
 
 
@@ -202,7 +212,7 @@ _ROWS = (
     *(_member(f"resnext{name}d") for name in ("50_32x4", "101_32x8", "101_64x4")),
     *(_imagenet(f"wide_resnet{depth}_2", depth, ZAGORUYKO2016, width_per_group=128) for depth in (50, 101)),
     *(_imagenet(f"seresnet{depth}", depth, HU2017, se_ratio=1 / 16) for depth in (18, 34, 50, 101, 152)),
-    _resnext("seresnext50_32x4d", 50, 32, 4, source=HU2017, se_ratio=1 / 16),
+    _member("seresnext50_32x4d"),
     *(_imagenet(f"plain{depth}", depth, shortcut="none") for depth in (18, 34)),
     *(_imagenet(f"resnet{depth}_keras", depth, KERAS_APPLICATIONS, dialect=KERAS_V1) for depth in (50, 101, 152)),
     *(
@@ -214,6 +224,7 @@ _ROWS = (
     *(_member(f"resnet{depth}_cifar_b") for depth in (20, 32, 44, 56, 110)),
     *(_member(f"plain{depth}_cifar") for depth in (20, 56)),
     *(_member(f"resnetv2_{depth}_cifar") for depth in (20, 110)),
+    _member("resnetv2_164_cifar_bottleneck"),  # the paper's ResNet-164
     _member("resnext29_8x64d_cifar"),
     *(_member(f"wrn{name}_cifar") for name in ("16_4", "28_10", "40_2")),
     *(
@@ -244,6 +255,13 @@ def get_row(name: str) -> Row:
     return row or _unknown(name)
 
 
+def resolve(spec_or_name: ResNetSpec | str) -> Row:
+    """Returns the row of a name, or for a spec of one's own a row with the default input and classes."""
+    if isinstance(spec_or_name, ResNetSpec):
+        return Row(spec_or_name, DEFAULT_INPUT_SHAPES[spec_or_name.rank], DEFAULT_CLASSES, "a spec of one's own")
+    return get_row(spec_or_name)
+
+
 def get_spec(name: str) -> ResNetSpec:
     """Returns the spec of the network called `name`; errors as `get_row`."""
     return get_row(name).spec
@@ -254,14 +272,17 @@ def find_row(spec: ResNetSpec, near: str) -> Row | None:
     for row in TABLE.values():
         if replace(row.spec, name=spec.name) == spec:
             return row
+    names = []
     for family in FAMILIES:
-        match = re.fullmatch(family.pattern, near)
+        match = re.fullmatch(family.pattern, near, re.ASCII)
         if match:
             depth = family.layers_per_block * spec.depths[0] + family.offset
-            row = get_row(f"{near[: match.start('depth')]}{depth}{near[match.end('depth') :]}")
-            if replace(row.spec, name=spec.name) == spec:
-                return row
-    return None
+            names.append(f"{near[: match.start('depth')]}{depth}{near[match.end('depth') :]}")
+    match = _RESNEXT_NAME.fullmatch(near)
+    if match:
+        names += [f"{near[: match.start(2)]}{depth}{near[match.end(2) :]}" for depth in _RESNEXT_DEPTHS]
+    rows = (get_row(name) for name in names)
+    return next((row for row in rows if replace(row.spec, name=spec.name) == spec), None)
 
 
 def list_models(pattern: str = "*") -> list[str]:
