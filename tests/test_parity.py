@@ -107,13 +107,6 @@ def test_every_form_of_the_table_is_compared():
     assert [name for name in ROWS if form(get_spec(name)) not in compared] == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "resnet1202_cifar"])
-def test_every_row_agrees_in_inference(name):
-    row = TABLE[name]
-    test_every_stage_agrees_in_inference(name, (33,) * row.spec.rank, row.input_shape[-1])
-
-
 @pytest.mark.parametrize(("network", "size", "channels"), CASES, ids=lambda value: str(value).replace(", ", "x"))
 def test_every_stage_agrees_in_inference(network, size, channels):
     model, net = make_pair(network, size, channels)
@@ -194,6 +187,21 @@ GRADIENT_CASES = [
     ("small_dilated_bottleneck", 3),
     ("small_dilated_grouped_1d", 1),
 ]
+
+
+@pytest.mark.usefixtures("float64_policy")
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "resnet1202_cifar"])
+def test_every_row_agrees_in_inference(name):
+    # In float32 the deepest nets with random weights turn rounding into differences of 1 %: gates of
+    # squeeze-and-excitation between activations of some thousands.
+    row = TABLE[name]
+    model, net = make_pair(name, (33,) * row.spec.rank, row.input_shape[-1])
+    inputs, torch_inputs = draw(2, (33,) * row.spec.rank, row.input_shape[-1])
+    with torch.inference_mode():
+        theirs = {
+            key: value.numpy() for key, value in stage_outputs(net.double().eval(), torch_inputs.double()).items()
+        }
+    assert_close(our_stage_outputs(model, inputs, training=False), theirs)
 
 
 @pytest.mark.usefixtures("float64_policy")
