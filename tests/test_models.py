@@ -386,14 +386,6 @@ def test_the_shapes_of_s2():
     x = keras.Input((96, 96, 32))
     y = blocks.bottleneck_block(x, 8, groups=2, width_per_group=128, name="c")
     assert y.shape == (None, 96, 96, 32)
-    outputs = stage_outputs(build("resnet18_d2l", (96, 96, 1), 10))
-    assert [tuple(x.shape[1:]) for x in outputs.values()] == [
-        (24, 24, 64),
-        (24, 24, 64),
-        (12, 12, 128),
-        (6, 6, 256),
-        (3, 3, 512),
-    ]
 
 
 @pytest.mark.parametrize("name", TABLE)

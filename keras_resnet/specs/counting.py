@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import prod
 
 from keras_resnet.errors import InputError, is_count
-from keras_resnet.specs.branch import Conv, branch_convs, needs_projection, se_width, split_filters, stem_convs
-from keras_resnet.specs.layout import Placement, iter_blocks
+from keras_resnet.specs.branch import Conv, needs_projection, se_width, split_filters, stem_convs
+from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
 
@@ -80,17 +80,7 @@ class _Tracer:
 
     def block(self, place: Placement) -> None:
         spec, name, start = self.spec, place.name, self.shape
-        convs = branch_convs(
-            spec.block,
-            place.filters,
-            stride=place.stride,
-            first_dilation=place.first_dilation,
-            dilation=place.dilation,
-            kernel_sizes=spec.kernel_sizes,
-            groups=spec.groups,
-            width_per_group=spec.width_per_group,
-            dialect=spec.dialect,
-        )
+        convs = placed_convs(spec, place)
         for index, conv in enumerate(convs, start=1):
             if self.dialect.preactivation:
                 self.bn(f"{name}_bn{index}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_resnet.specs.branch import STEM_STRIDES
+from keras_resnet.specs.branch import STEM_STRIDES, Conv, branch_convs
 from keras_resnet.specs.spec import ResNetSpec
 
 
@@ -48,3 +48,18 @@ def iter_blocks(spec: ResNetSpec) -> Iterator[Placement]:
                 dilation,
                 spec.stochastic_depth * number / total,
             )
+
+
+def placed_convs(spec: ResNetSpec, place: Placement) -> tuple[Conv, ...]:
+    """Returns the convolutions of the branch of one block of a network."""
+    return branch_convs(
+        spec.block,
+        place.filters,
+        stride=place.stride,
+        first_dilation=place.first_dilation,
+        dilation=place.dilation,
+        kernel_sizes=spec.kernel_sizes,
+        groups=spec.groups,
+        width_per_group=spec.width_per_group,
+        dialect=spec.dialect,
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from keras_resnet.specs.branch import Conv, branch_convs, stem_convs
+from keras_resnet.specs.branch import Conv, stem_convs
 from keras_resnet.specs.counting import Section, iter_sections
-from keras_resnet.specs.layout import Placement, iter_blocks
+from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
 
@@ -65,17 +65,8 @@ def _describe_stages(spec: ResNetSpec) -> Iterator[str]:
 
 
 def _describe_branch(spec: ResNetSpec, place: Placement) -> str:
-    convs = branch_convs(
-        spec.block,
-        place.filters,
-        first_dilation=place.first_dilation,
-        dilation=place.dilation,
-        kernel_sizes=spec.kernel_sizes,
-        groups=spec.groups,
-        width_per_group=spec.width_per_group,
-        dialect=spec.dialect,
-    )
-    return ", ".join(_describe_conv(conv, spec.rank) for conv in convs)
+    usual = replace(place, stride=1)  # a stride is told once, behind the stage
+    return ", ".join(_describe_conv(conv, spec.rank) for conv in placed_convs(spec, usual))
 
 
 def _describe_head(spec: ResNetSpec, section: Section) -> str:
