@@ -1,4 +1,4 @@
-"""S1, a Keras tutorial's job: ResNet-18 on 256 images of MNIST at 224x224 for 3 epochs; then ours on the same images.
+"""A Keras tutorial's job: ResNet-18 on 256 images of MNIST at 224x224 for 3 epochs; then ours on the same images.
 
     python examples/tutorial_mnist.py        (MNIST prepared by TFDS: set TFDS_DATA_DIR or pass --data-dir)
 
