@@ -15,6 +15,7 @@ from keras import layers as keras_layers
 from keras_resnet.errors import InputError, check_choice
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
 from keras_resnet.specs import (
+    POOLED_STEMS,
     SHORTCUTS,
     TORCHVISION,
     Conv,
@@ -158,7 +159,7 @@ def stem(x: Tensor, kind: str, filters: int, *, dialect: Dialect = TORCHVISION) 
         x = conv(x, plan, bn_follows=normalised, dialect=dialect, prefix="stem", index=index)
         if normalised:
             x = relu(batch_norm(x, dialect=dialect, name=f"stem_bn{index}"), f"stem_relu{index}")
-    return x if kind in ("cifar", "none") else _stem_pool(x, dialect)
+    return _stem_pool(x, dialect) if kind in POOLED_STEMS else x
 
 
 def _stem_pool(x: Tensor, dialect: Dialect) -> Tensor:

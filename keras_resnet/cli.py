@@ -253,8 +253,8 @@ def show(
     spec = replace(row.spec, output_stride=output_stride)
     shape, classes = input_shape or row.input_shape, classes or row.classes
     sections = specs.summarize(spec, shape, classes)
-    heading = f"{name}: {specs.count_params(spec, shape, classes):,} parameters, "
-    heading += f"{specs.count_macs(spec, shape, classes):,} multiply-adds at {'x'.join(map(str, shape))}"
+    parameters, multiply_adds = (sum(getattr(s, key) for s in sections) for key in ("parameters", "multiply_adds"))
+    heading = f"{name}: {parameters:,} parameters, {multiply_adds:,} multiply-adds at {'x'.join(map(str, shape))}"
     conventions = specs.describe_conventions(spec)
     if plot is not None:
         from keras_resnet import plots

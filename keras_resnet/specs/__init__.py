@@ -2,6 +2,7 @@
 
 from keras_resnet.specs.branch import (
     EXPANSIONS,
+    POOLED_STEMS,
     SHORTCUTS,
     Conv,
     branch_convs,
@@ -56,6 +57,7 @@ __all__ = [
     "EXPANSIONS",
     "KERAS_V1",
     "KERAS_V2",
+    "POOLED_STEMS",
     "SHORTCUTS",
     "TABLE",
     "TORCHVISION",

@@ -9,6 +9,7 @@ from keras_resnet.specs.dialect import TORCHVISION, Dialect
 
 EXPANSIONS = {"basic": 1, "bottleneck": 4}  # block -> output channels per filter
 STEM_STRIDES = {"imagenet": 4, "deep": 4, "cifar": 1, "none": 1}
+POOLED_STEMS = ("imagenet", "deep")  # end in a 3x3 max pool at stride 2
 SHORTCUTS = ("A", "B", "C", "D", "none")
 
 

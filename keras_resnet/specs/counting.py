@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from keras_resnet.errors import InputError, is_count
-from keras_resnet.specs.branch import Conv, needs_projection, se_width, split_filters, stem_convs
+from keras_resnet.specs.branch import POOLED_STEMS, Conv, needs_projection, se_width, split_filters, stem_convs
 from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
@@ -25,6 +25,25 @@ class LayerCost:
     statistics: int  # not trainable: BN's moving mean and variance
     multiply_adds: int  # a bias addition counts as one; BN, ReLU, pooling, additions and gating count nothing
     output_shape: tuple[int, ...]  # (height, width, channels), (steps, channels), or (classes,)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The stem, one stage or the head: its layers with weights, and the shape it puts out."""
+
+    name: str  # "stem", "stage1", ..., "head"
+    layers: tuple[LayerCost, ...]
+    output_shape: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, BN's moving statistics included."""
+        return sum(layer.parameters + layer.statistics for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one forward pass of one input."""
+        return sum(layer.multiply_adds for layer in self.layers)
 
 
 class _Tracer:
@@ -75,7 +94,7 @@ class _Tracer:
             self.conv("stem", index, conv, bn_follows=normalised)
             if normalised:
                 self.bn(f"stem_bn{index}")
-        if self.spec.stem in ("imagenet", "deep"):
+        if self.spec.stem in POOLED_STEMS:
             self.shape = (*self.slide(3, 2), self.shape[-1])
 
     def block(self, place: Placement) -> None:
@@ -99,25 +118,6 @@ class _Tracer:
             if self.dialect.shortcut_bn:
                 self.bn(f"{name}_shortcut_bn")
         self.shape = end
-
-
-@dataclass(frozen=True)
-class Section:
-    """The stem, one stage or the head: its layers with weights, and the shape it puts out."""
-
-    name: str  # "stem", "stage1", ..., "head"
-    layers: tuple[LayerCost, ...]
-    output_shape: tuple[int, ...]
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, BN's moving statistics included."""
-        return sum(layer.parameters + layer.statistics for layer in self.layers)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of one forward pass of one input."""
-        return sum(layer.multiply_adds for layer in self.layers)
 
 
 def iter_sections(

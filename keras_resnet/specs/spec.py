@@ -41,9 +41,8 @@ class ResNetSpec:
     se_ratio: float = 0.0  # squeeze-and-excitation: width of its bottleneck per channel, such as 1 / 16; 0 for none
     dropout: float = 0.0  # before the dense head
     block_dropout: float = 0.0  # before the last convolution of each block (wide ResNet)
-    stochastic_depth: float = (
-        0.0  # chance that the last block is left out in training; falls linearly towards the first
-    )
+    # Chance that the last block is left out in training; falls linearly towards the first.
+    stochastic_depth: float = 0.0
     zero_gamma: bool = False  # blocks start as identities: last BN scale 0 (pre-activation: last kernel 0)
     output_stride: int | None = None  # input pixels per output pixel at most: further strides become dilations
     dialect: Dialect = TORCHVISION

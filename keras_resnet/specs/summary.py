@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from keras_resnet.specs.branch import Conv, stem_convs
+from keras_resnet.specs.branch import POOLED_STEMS, Conv, stem_convs
 from keras_resnet.specs.counting import Section, iter_sections
 from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
 from keras_resnet.specs.spec import ResNetSpec
@@ -47,7 +47,7 @@ def _describe_conv(conv: Conv, rank: int) -> str:
 
 def _describe_stem(spec: ResNetSpec) -> str:
     parts = [_describe_conv(conv, spec.rank) for conv in stem_convs(spec.stem, spec.stem_filters)]
-    if spec.stem in ("imagenet", "deep"):
+    if spec.stem in POOLED_STEMS:
         parts.append(f"max pool {'x'.join(['3'] * spec.rank)} stride 2")
     return ", ".join(parts) or "the input as it is"
 

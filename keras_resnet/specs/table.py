@@ -104,6 +104,15 @@ class _Family:
     make: Callable[..., Row]  # (name, blocks, **groups of the pattern)
     what: str
 
+    def match(self, name: str) -> re.Match[str] | None:
+        """Reads `name`, of any depth, if it is written as this family's are."""
+        return re.fullmatch(self.pattern, name, re.ASCII)
+
+    def name(self, match: re.Match[str], blocks: int) -> str:
+        """Writes the name of the member with as many blocks in a stage, otherwise as the one that was read."""
+        depth = self.layers_per_block * blocks + self.offset
+        return f"{match.string[: match.start('depth')]}{depth}{match.string[match.end('depth') :]}"
+
 
 def _with_integers(make: Callable[..., Row]) -> Callable[..., Row]:
     """Has `make` called with a name's numbers as integers, in their order."""
@@ -169,17 +178,16 @@ RESNEXT_LABEL = "[se]resnext{50|101|152}_{groups}x{width}d"
 def _from_family(name: str) -> Row | None:
     """The row of a family's member; None where no family writes its names so."""
     for family in FAMILIES:
-        match = re.fullmatch(family.pattern, name, re.ASCII)
+        match = family.match(name)
         if not match:
             continue
-        before, after = name[: match.start("depth")], name[match.end("depth") :]
         numbers = match.groupdict()
         depth = int(numbers.pop("depth"))
         blocks, remainder = divmod(depth - family.offset, family.layers_per_block)
         if remainder == 0 and blocks >= 1:
-            return family.make(f"{before}{depth}{after}", blocks, **numbers)
+            return family.make(name, blocks, **numbers)
         low = max(blocks, 1)
-        near = " or ".join(f"{before}{family.layers_per_block * n + family.offset}{after}" for n in (low, low + 1))
+        near = " or ".join(family.name(match, n) for n in (low, low + 1))
         raise InputError(
             f"The depth of a {family.what} must be {family.layers_per_block}n + {family.offset} with n >= 1. "
             f"Received: {name!r}. Nearest: {near}."
@@ -272,12 +280,8 @@ def find_row(spec: ResNetSpec, near: str) -> Row | None:
     for row in TABLE.values():
         if replace(row.spec, name=spec.name) == spec:
             return row
-    names = []
-    for family in FAMILIES:
-        match = re.fullmatch(family.pattern, near, re.ASCII)
-        if match:
-            depth = family.layers_per_block * spec.depths[0] + family.offset
-            names.append(f"{near[: match.start('depth')]}{depth}{near[match.end('depth') :]}")
+    read = ((family, family.match(near)) for family in FAMILIES)
+    names = [family.name(match, spec.depths[0]) for family, match in read if match]
     match = _RESNEXT_NAME.fullmatch(near)
     if match:
         names += [f"{near[: match.start(2)]}{depth}{near[match.end(2) :]}" for depth in _RESNEXT_DEPTHS]
