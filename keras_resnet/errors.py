@@ -14,6 +14,10 @@ class SaveError(OSError):
     """A file could not be written; the message says what survives."""
 
 
+class SearchFailed(RuntimeError):
+    """A search was stopped by an error that is no trial's own, such as a bug; the message has its traceback."""
+
+
 def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
     names = {name.lower(): name for name in allowed}

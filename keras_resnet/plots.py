@@ -101,6 +101,43 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], *, title: 
     return figure
 
 
+def plot_pareto(trials: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+    """Validation accuracy against parameters and against multiply-adds; a line joins what nothing smaller reaches.
+
+    Args:
+        trials: the best first: each with `trial`, `network`, `parameters`, `multiply_adds`, `epochs`, `val_accuracy`.
+        title: above the picture.
+    """
+    figure = _new_figure(11, 4.8)
+    accuracies = np.array([trial["val_accuracy"] for trial in trials], float)
+    epochs = np.array([trial["epochs"] for trial in trials], float)
+    for axes, key, label in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("parameters", "multiply_adds"),
+        ("parameters", "multiply-adds"),
+        strict=True,
+    ):
+        sizes = np.array([trial[key] for trial in trials], float)
+        front, best = [], -np.inf
+        for index in np.lexsort((-accuracies, sizes)):
+            if accuracies[index] > best:
+                front.append(index)
+                best = accuracies[index]
+        axes.plot(sizes[front], accuracies[front], color=_VALIDATION, drawstyle="steps-post", label="Pareto front")
+        shades = axes.scatter(sizes, accuracies, c=epochs, cmap="Blues", vmin=0, edgecolors=_TRAIN, s=40, zorder=3)
+        axes.scatter(sizes[:1], accuracies[:1], s=170, facecolors="none", edgecolors=_VALIDATION, lw=2, label="winner")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        axes.xaxis.set_minor_formatter(lambda value, _: _short(value) if f"{value:e}"[0] in "25" else "")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("validation accuracy")
+    figure.axes[0].legend(frameon=False, loc="lower right")
+    figure.colorbar(shades, ax=figure.axes, label="epochs")
+    figure.suptitle(f"{title}\nwinner: {trials[0]['network']}, {trials[0]['val_accuracy']:.4f}", fontsize=11)
+    return figure
+
+
 def plot_network(sections: Sequence[Any], input_shape: Sequence[int], *, title: str, subtitle: str = "") -> Figure:
     """A network from left to right: a slab per block, as high as its feature map; below, where weights and work are.
 

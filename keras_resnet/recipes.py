@@ -21,7 +21,7 @@ ADAM_RATE = 1e-3
 SHORT_TRAINING_STEPS = 2000
 
 
-class _Record:
+class Record:
     """JSON both ways for a frozen dataclass whose fields are plain values and tuples."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Preprocessing(_Record):
+class Preprocessing(Record):
     """Resize with pad to `image_size_pixels`, then `(pixel / 255 - mean) / std` per channel."""
 
     image_size_pixels: tuple[int, int]  # (height, width) of the network's input
@@ -73,7 +73,7 @@ class Preprocessing(_Record):
 
 
 @dataclass(frozen=True)
-class Recipe(_Record):
+class Recipe(Record):
     """How a network is trained. Steps are optimizer updates; `learning_rate` is the schedule's peak."""
 
     epochs: int = 10

@@ -6,8 +6,8 @@ import itertools
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -182,6 +182,7 @@ class BestEpoch(keras.callbacks.Callback):
         on_epoch: called with the records of all epochs so far after each.
         on_best: called after each epoch that is the best so far.
         load_best: puts the weights back that `on_best` has saved; without it they are kept in memory.
+        records: of the epochs that an interrupted training has done, to go on from.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class BestEpoch(keras.callbacks.Callback):
         on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
         on_best: Callable[[], object] | None = None,
         load_best: Callable[[], object] | None = None,
+        records: Iterable[dict[str, float]] = (),
     ) -> None:
         super().__init__()
         self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
@@ -202,6 +204,8 @@ class BestEpoch(keras.callbacks.Callback):
         self.steps_taken = 0  # of this training; the model's own counter goes back with the weights of the best epoch
         self._reestimate: Callable[[int], int] | None = None  # takes the steps that decide whether training is short
         self._planned_steps = 0
+        for record in records:
+            self._keep(record)
 
     def use_estimator(self, reestimate: Callable[[int], int], planned_steps: int) -> None:
         """Has BN re-estimated by `reestimate(steps)`, in a training of `planned_steps` steps."""
@@ -224,20 +228,26 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Records the epoch and keeps its weights if it is the best."""
-        logs = logs or {}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.records.append(
-            {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
-        )
+        logs = {key: float(value) for key, value in (logs or {}).items()}
+        is_best = self._keep({"epoch": epoch + 1, **logs, "learning_rate": rate})
         if self._on_epoch is not None:
             self._on_epoch(self.records)
-        loss = logs.get("val_loss", -epoch)  # without validation, later is better
-        if np.isfinite(loss) and np.isfinite(logs.get("loss", 0.0)) and loss < self._lowest:
-            self._lowest, self.best_epoch = loss, epoch + 1
+        if is_best:
             if self._load_best is None:
                 self._weights = self.model.get_weights()
             if self._on_best is not None:
                 self._on_best()
+
+    def _keep(self, record: dict[str, float]) -> bool:
+        """Adds the record of an epoch and returns whether it is the best so far."""
+        self.records.append(record)
+        epoch = int(record["epoch"])
+        loss = record.get("val_loss", -epoch)  # without validation, later is better
+        is_best = bool(np.isfinite(loss) and np.isfinite(record.get("loss", 0.0)) and loss < self._lowest)
+        if is_best:
+            self._lowest, self.best_epoch = loss, epoch
+        return is_best
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Later evaluations are not of this training."""
@@ -317,6 +327,11 @@ def fit(
     steps_per_epoch: int,
     verbose: int | str = "auto",
     best: BestEpoch | None = None,
+    bn_data: Iterable[Any] | None = None,
+    first_epoch: int = 0,
+    resume: Callable[[], int] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **fit_options: Any,
 ) -> BestEpoch:
     """Compiles and trains; returns the callback that holds the best epoch: `restore()` it, then `reestimate()` BN.
 
@@ -330,29 +345,41 @@ def fit(
         steps_per_epoch: batches in one iteration of `train`.
         verbose: of `model.fit`.
         best: a callback with actions of the caller's; by default a new one.
+        bn_data: batches that BN is re-estimated on; by default `train`, one more iteration each time.
+        first_epoch: epochs of the recipe that an earlier training has done. The schedule spans those that are left.
+        resume: called once the model is compiled; loads a checkpoint of this very training, weights and optimizer,
+            and returns how many epochs of the recipe it has seen.
+        callbacks: further ones; they run after `best`.
+        fit_options: further arguments of `model.fit`.
     """
     best = best or BestEpoch()
-    steps = count_steps(recipe, steps_per_epoch)
+    steps = count_steps(replace(recipe, epochs=recipe.epochs - first_epoch), steps_per_epoch)
     compile_model(model, recipe, steps=steps)
+    initial_epoch = first_epoch
+    if resume is not None:
+        model.optimizer.build(model.trainable_variables)
+        initial_epoch = resume()
     estimator = BatchNormEstimator(model)
 
     def reestimate(steps: int) -> int:
         batches = reestimation_batches(recipe, steps)
-        return estimator(train, batches) if batches else 0
+        return estimator(train if bn_data is None else bn_data, batches) if batches else 0
 
     best.use_estimator(reestimate, steps)
     stop = StopAtInterrupt()
-    callbacks: list[keras.callbacks.Callback] = [best, stop]
+    callbacks = [best, *callbacks, stop]
     if recipe.max_steps is not None:
         callbacks.append(StopAtStep(recipe.max_steps))
     with stop:
         model.fit(
             train,
-            epochs=-(-steps // steps_per_epoch),
+            epochs=first_epoch - (-steps // steps_per_epoch),
+            initial_epoch=initial_epoch,
             validation_data=validation,
             callbacks=callbacks,
             shuffle=False,  # the dataset shuffles
             verbose=verbose,
+            **fit_options,
         )
     best.interrupted = stop.stopped
     return best

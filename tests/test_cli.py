@@ -10,6 +10,7 @@ from conftest import draw_images
 from PIL import Image
 
 from keras_resnet import cli
+from keras_resnet.cli import options
 
 
 def _invoke(*arguments):
@@ -191,6 +192,6 @@ def test_a_bug_keeps_its_traceback(monkeypatch, capsys):
 
 
 def test_the_image_size_is_height_then_width():
-    assert cli._ImageSize().convert("96x128", None, None) == (96, 128)
-    assert cli._ImageSize().convert("96", None, None) == (96, 96)
-    assert np.array(cli._CountOrAll().convert("7", None, None)) == 7
+    assert options.ImageSize().convert("96x128", None, None) == (96, 128)
+    assert options.ImageSize().convert("96", None, None) == (96, 96)
+    assert np.array(options.CountOrAll().convert("7", None, None)) == 7

@@ -1,7 +1,47 @@
-"""Whole jobs over a run folder; only here does data meet model."""
+"""Whole jobs over a run folder or a search folder; only here does data meet model."""
 
-from keras_resnet.jobs.inference import Prediction, evaluate, predict
-from keras_resnet.jobs.run_folder import Run, load_run
-from keras_resnet.jobs.train_job import train
+from __future__ import annotations
 
-__all__ = ["Prediction", "Run", "evaluate", "load_run", "predict", "train"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Loaded on first use: the supervisor of a search needs no TensorFlow.
+_HOMES = {
+    "Prediction": "inference",
+    "evaluate": "inference",
+    "predict": "inference",
+    "Run": "run_folder",
+    "load_run": "run_folder",
+    "Search": "search_folder",
+    "load_search": "search_folder",
+    "search": "search_job",
+    "train": "train_job",
+}
+__all__ = [
+    "Prediction",
+    "Run",
+    "Search",
+    "evaluate",
+    "load_run",
+    "load_search",
+    "predict",
+    "search",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from keras_resnet.jobs.inference import Prediction, evaluate, predict
+    from keras_resnet.jobs.run_folder import Run, load_run
+    from keras_resnet.jobs.search_folder import Search, load_search
+    from keras_resnet.jobs.search_job import search
+    from keras_resnet.jobs.train_job import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_resnet.jobs' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"keras_resnet.jobs.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

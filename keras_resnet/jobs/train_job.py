@@ -32,6 +32,7 @@ from keras_resnet.jobs.run_folder import (
     describe_versions,
     load_run,
 )
+from keras_resnet.jobs.search_folder import Search, get_preprocessing, load_search
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
@@ -103,6 +104,7 @@ def train(
     data: str | os.PathLike[str],
     *,
     model: ResNetSpec | str | None = None,
+    search_dir: str | os.PathLike[str] | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     image_size_pixels: tuple[int, int] | None = None,
     train_size: int | None = None,
@@ -119,6 +121,7 @@ def train(
     Args:
         data: as for `load_data`.
         model: a spec or a name; by default `resnet20_cifar` for images up to 64 pixels, `resnet18` above.
+        search_dir: a search, whose winner is trained instead, by its recipe; what `recipe` says comes first.
         run_dir: a new or empty folder; by default `runs/{model}_{data}_seed{seed}`.
         image_size_pixels: (height, width) of the network's input; by default the images' own, 224x224 if they differ.
         train_size: number of training images drawn by the seed; by default all.
@@ -135,6 +138,9 @@ def train(
         SaveError: a file could not be written; the best checkpoint before it is left in the folder.
     """
     watch = _Stopwatch()
+    found = load_search(search_dir) if search_dir is not None else None
+    if found is not None:
+        model, image_size_pixels, recipe = _take_winner(found, data, model, image_size_pixels, recipe)
     spec = get_spec(model) if isinstance(model, str) else model
     if spec is not None and (spec.rank != 2 or spec.block == "custom"):
         raise InputError(
@@ -170,11 +176,45 @@ def train(
             )
         with watch("plot"):
             _draw(plan, outcome, evaluation, folder)
-        folder.write_json(RUN_FILE, _describe_run(plan, outcome, evaluation, watch))
+        record = _describe_run(plan, outcome, evaluation, watch)
+        if found is not None:
+            record["search"] = {"path": os.path.abspath(found.path), "trial": found.best.trial_id}
+        folder.write_json(RUN_FILE, record)
         finished = True
     finally:
         folder.close(finished=finished)
     return load_run(folder.path)
+
+
+def _take_winner(
+    found: Search,
+    data: str | os.PathLike[str],
+    model: ResNetSpec | str | None,
+    image_size_pixels: tuple[int, int] | None,
+    recipe: Recipe | Mapping[str, Any] | None,
+) -> tuple[ResNetSpec, tuple[int, int], dict[str, Any]]:
+    """The network, image size and recipe of a search's winner, for a training of its own."""
+    if model is not None:
+        raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
+    searched, name = found.record["request"]["data"], os.fspath(data)
+    if searched != (os.path.abspath(name) if os.path.exists(name) else name):
+        raise InputError(
+            f"The winner of {found.path} is for {searched}. Received: {name}. For other data pass its spec: "
+            "train(data, model=load_search(path).best.spec)."
+        )
+    preprocessing = get_preprocessing(found.record)
+    if image_size_pixels not in (None, preprocessing.image_size_pixels):
+        raise InputError(
+            f"The winner of {found.path} was found at {preprocessing.image_size_pixels} pixels. "
+            f"Received: {image_size_pixels}."
+        )
+    best, asked = found.best, found.record["request"]["recipe"]
+    chosen = best.recipe.to_dict()
+    if "validation_split" not in asked:
+        # A search holds out more than a training, to tell networks apart.
+        chosen["validation_split"] = Recipe().validation_split
+    given = recipe.to_dict() if isinstance(recipe, Recipe) else dict(recipe or {})
+    return best.spec, preprocessing.image_size_pixels, {**chosen, **given}
 
 
 def _make_plan(
@@ -187,19 +227,8 @@ def _make_plan(
     test_size: int | None,
     recipe: Recipe,
 ) -> _Plan:
-    train_split = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
+    train_split, validation = draw_training(images, train_size, recipe)
     test = draw_test(images, test_size, recipe.seed)
-    validation = None
-    if recipe.validation_split:
-        if len(train_split) < 2:
-            raise InputError(
-                "A validation split needs at least 2 training images. "
-                f"Received: {len(train_split)}; set validation_split to 0."
-            )
-        rest, drawn = data_module.split_stratified(
-            train_split.labels, recipe.validation_split, [recipe.seed, _VALIDATION]
-        )
-        train_split, validation = train_split.take(rest), train_split.take(drawn)
     preprocessing = data_module.compute_preprocessing(images, train_split, image_size_pixels)
     spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
     check_input_shape(spec, preprocessing.input_shape)
@@ -294,6 +323,19 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
         "versions": describe_versions(),
         "machine": describe_machine(),
     }
+
+
+def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
+    """The training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
+    drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
+    if not recipe.validation_split:
+        return drawn, None
+    if len(drawn) < 2:
+        raise InputError(
+            f"A validation split needs at least 2 training images. Received: {len(drawn)}; set validation_split to 0."
+        )
+    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, [recipe.seed, _VALIDATION])
+    return drawn.take(rest), drawn.take(held_out)
 
 
 def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:

@@ -13,12 +13,9 @@ from keras_resnet.specs.branch import (
     stem_convs,
 )
 from keras_resnet.specs.counting import (
-    LayerCost,
     Section,
     check_classes,
     check_input_shape,
-    count_macs,
-    count_params,
     final_feature_map,
     iter_layers,
     iter_sections,
@@ -48,6 +45,8 @@ from keras_resnet.specs.table import (
     list_models,
     resolve,
 )
+from keras_resnet.specs.totals import Totals, count_macs, count_params, count_totals, estimate_memory
+from keras_resnet.specs.walk import LayerCost
 
 __all__ = [
     "D2L",
@@ -70,12 +69,15 @@ __all__ = [
     "Row",
     "Section",
     "SectionSummary",
+    "Totals",
     "branch_convs",
     "check_classes",
     "check_input_shape",
     "count_macs",
     "count_params",
+    "count_totals",
     "describe_conventions",
+    "estimate_memory",
     "final_feature_map",
     "find_row",
     "get_dialect",

@@ -1,30 +1,18 @@
-"""Parameters, multiply-adds and shapes of a network from its spec alone: nothing is built."""
+"""The layers of a network with their costs and shapes, from its spec alone: nothing is built."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
 
 from keras_resnet.errors import InputError, is_count
-from keras_resnet.specs.branch import POOLED_STEMS, Conv, needs_projection, se_width, split_filters, stem_convs
-from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
+from keras_resnet.specs.layout import iter_blocks
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
+from keras_resnet.specs.walk import LayerCost, Walk
 
 _SIDES = {1: "a number of steps", 2: "a height and a width"}
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One layer with weights: its name in the built model and what it holds and costs for one input."""
-
-    name: str
-    parameters: int  # trainable
-    statistics: int  # not trainable: BN's moving mean and variance
-    multiply_adds: int  # a bias addition counts as one; BN, ReLU, pooling, additions and gating count nothing
-    output_shape: tuple[int, ...]  # (height, width, channels), (steps, channels), or (classes,)
 
 
 @dataclass(frozen=True)
@@ -46,80 +34,6 @@ class Section:
         return sum(layer.multiply_adds for layer in self.layers)
 
 
-class _Tracer:
-    """Follows one path of the network, keeping the shape, and records each layer with weights."""
-
-    def __init__(self, spec: ResNetSpec, shape: tuple[int, ...]) -> None:
-        self.spec, self.dialect = spec, spec.dialect
-        self.layers: list[LayerCost] = []
-        self.shape = shape
-
-    def cut(self, name: str) -> Section:
-        """Returns what was recorded since the last cut."""
-        section = Section(name, tuple(self.layers), self.shape)
-        self.layers = []
-        return section
-
-    def slide(self, kernel: int, stride: int) -> tuple[int, ...]:
-        """Spatial size after a window of `kernel`, odd, at `stride`, padded as the dialect pads; dilation keeps it."""
-        if self.dialect.padding == "same":
-            return tuple(-(-size // stride) for size in self.shape[:-1])
-        return tuple((size + 2 * (kernel // 2) - kernel) // stride + 1 for size in self.shape[:-1])
-
-    def conv(self, prefix: str, index: int | str, conv: Conv, *, bn_follows: bool) -> None:
-        channels = self.shape[-1]
-        spatial = self.slide(conv.kernel_sizes[0], conv.stride)
-        for kernel, filters in zip(conv.kernel_sizes, split_filters(conv.filters, len(conv.kernel_sizes)), strict=True):
-            weights = kernel**self.spec.rank * (channels // conv.groups) * filters
-            weights += filters if self.dialect.has_bias(bn_follows=bn_follows) else 0
-            suffix = f"_k{kernel}" if len(conv.kernel_sizes) > 1 else ""
-            self.layers.append(
-                LayerCost(f"{prefix}_conv{index}{suffix}", weights, 0, prod(spatial) * weights, (*spatial, filters))
-            )
-        self.shape = (*spatial, conv.filters)
-
-    def bn(self, name: str) -> None:
-        self.layers.append(LayerCost(name, 2 * self.shape[-1], 2 * self.shape[-1], 0, self.shape))
-
-    def dense(self, name: str, units: int, lead: tuple[int, ...]) -> None:
-        weights = (self.shape[-1] + 1) * units
-        self.shape = (*lead, units)
-        self.layers.append(LayerCost(name, weights, 0, weights, self.shape))
-
-    def stem(self) -> None:
-        convs = stem_convs(self.spec.stem, self.spec.stem_filters)
-        for number, conv in enumerate(convs, start=1):
-            index = number if len(convs) > 1 else ""
-            normalised = number < len(convs) or not self.dialect.preactivation
-            self.conv("stem", index, conv, bn_follows=normalised)
-            if normalised:
-                self.bn(f"stem_bn{index}")
-        if self.spec.stem in POOLED_STEMS:
-            self.shape = (*self.slide(3, 2), self.shape[-1])
-
-    def block(self, place: Placement) -> None:
-        spec, name, start = self.spec, place.name, self.shape
-        convs = placed_convs(spec, place)
-        for index, conv in enumerate(convs, start=1):
-            if self.dialect.preactivation:
-                self.bn(f"{name}_bn{index}")
-                self.conv(name, index, conv, bn_follows=index < len(convs))
-            else:
-                self.conv(name, index, conv, bn_follows=True)
-                self.bn(f"{name}_bn{index}")
-        end = self.shape
-        if spec.se_ratio:
-            ones = (1,) * spec.rank
-            self.dense(f"{name}_se_reduce", se_width(end[-1], spec.se_ratio), ones)
-            self.dense(f"{name}_se_expand", end[-1], ones)
-        if needs_projection(spec.shortcut, start[-1], end[-1], place.stride, self.dialect):
-            self.shape = start
-            self.conv(f"{name}_shortcut", "", Conv(end[-1], (1,), place.stride), bn_follows=self.dialect.shortcut_bn)
-            if self.dialect.shortcut_bn:
-                self.bn(f"{name}_shortcut_bn")
-        self.shape = end
-
-
 def iter_sections(
     spec: ResNetSpec | str,
     input_shape: tuple[int, ...] | None = None,
@@ -128,19 +42,16 @@ def iter_sections(
     include_top: bool = True,
 ) -> Iterator[Section]:
     """Yields stem, stages and head of a network; arguments and errors as `iter_layers`."""
-    spec, input_shape, classes = _complete(spec, input_shape, classes)
-    trace = _Tracer(spec, input_shape)
-    trace.stem()
-    yield trace.cut("stem")
+    spec, input_shape, classes = complete_arguments(spec, input_shape, classes)
+    walk = Walk(spec, input_shape, record=True)
+    walk.stem()
+    yield Section("stem", walk.cut(), walk.shape)
     for stage, places in itertools.groupby(iter_blocks(spec), key=lambda place: place.name.partition("_")[0]):
         for place in places:
-            trace.block(place)
-        yield trace.cut(stage)
-    if spec.dialect.preactivation:
-        trace.bn("head_bn")
-    if include_top:
-        trace.dense("head_logits", classes, ())
-    yield trace.cut("head")
+            walk.block(place, place.name)
+        yield Section(stage, walk.cut(), walk.shape)
+    walk.head(classes if include_top else None)
+    yield Section("head", walk.cut(), walk.shape)
 
 
 def iter_layers(
@@ -169,7 +80,7 @@ def iter_layers(
         yield from section.layers
 
 
-def _complete(
+def complete_arguments(
     spec: ResNetSpec | str, input_shape: tuple[int, ...] | None, classes: int | None
 ) -> tuple[ResNetSpec, tuple[int, ...], int]:
     """Looks up a name, fills in what is left out and checks what is given."""
@@ -186,37 +97,6 @@ def _complete(
             f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
     return spec, input_shape, check_classes(row.classes if classes is None else classes)
-
-
-def count_params(
-    spec: ResNetSpec | str,
-    input_shape: tuple[int, ...] | None = None,
-    classes: int | None = None,
-    *,
-    include_top: bool = True,
-    trainable_only: bool = False,
-) -> int:
-    """Counts all parameters as `model.count_params()` would (BN statistics included), without building.
-
-    Arguments and errors as `iter_layers`; `trainable_only` leaves out BN's moving mean and variance, as
-    PyTorch libraries count.
-    """
-    layers = iter_layers(spec, input_shape, classes, include_top=include_top)
-    return sum(layer.parameters + (0 if trainable_only else layer.statistics) for layer in layers)
-
-
-def count_macs(
-    spec: ResNetSpec | str,
-    input_shape: tuple[int, ...] | None = None,
-    classes: int | None = None,
-    *,
-    include_top: bool = True,
-) -> int:
-    """Counts the multiply-adds of one forward pass of one image: convolutions and the dense head.
-
-    Half of what is often printed as "FLOPs". Arguments and errors as `iter_layers`.
-    """
-    return sum(layer.multiply_adds for layer in iter_layers(spec, input_shape, classes, include_top=include_top))
 
 
 def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:

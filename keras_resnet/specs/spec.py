@@ -10,8 +10,10 @@ from math import prod
 from typing import Any, Self
 
 from keras_resnet.errors import InputError, check_choice, is_count, suggest
-from keras_resnet.specs.branch import EXPANSIONS, SHORTCUTS, STEM_STRIDES, branch_convs, inner_width, stem_convs
+from keras_resnet.specs.branch import EXPANSIONS, SHORTCUTS, STEM_STRIDES, check_branch, check_stem, inner_width
 from keras_resnet.specs.dialect import DIALECTS, TORCHVISION, Dialect
+
+_BLOCKS, _STEMS = (*EXPANSIONS, "custom"), tuple(STEM_STRIDES)
 
 
 @dataclass(frozen=True)
@@ -48,50 +50,76 @@ class ResNetSpec:
     dialect: Dialect = TORCHVISION
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "/" in self.name:
-            raise InputError(f"A network's name must be a string without '/'. Received: {self.name!r}.")
-        for field, each in (
-            ("depths", "stage"),
-            ("filters", "stage"),
-            ("strides", "stage"),
-            ("kernel_sizes", "kernel"),
+        # A search makes specs by the hundred thousand: what is of the plain type is tested here at once, and a message is
+        # put together only where something is wrong.
+        name = self.name
+        if not isinstance(name, str) or not name or "/" in name:
+            raise InputError(f"A network's name must be a string without '/'. Received: {name!r}.")
+        for field, values, each in (
+            ("depths", self.depths, "stage"),
+            ("filters", self.filters, "stage"),
+            ("strides", self.strides, "stage"),
+            ("kernel_sizes", self.kernel_sizes, "kernel"),
         ):
-            object.__setattr__(self, field, self._as_counts(field, each))
-        for field in ("stem_filters", "rank", "groups", "width_per_group", "output_stride"):
-            value = getattr(self, field)
-            if value is None and field == "output_stride":
+            counts = self._as_counts(field, values, each)
+            if counts is not values:
+                object.__setattr__(self, field, counts)
+        for field, value in (
+            ("stem_filters", self.stem_filters),
+            ("rank", self.rank),
+            ("groups", self.groups),
+            ("width_per_group", self.width_per_group),
+            ("output_stride", self.output_stride),
+        ):
+            if (type(value) is int and value >= 1) or (value is None and field == "output_stride"):
                 continue
             if not is_count(value):
-                raise InputError(f"{self.name}: {field} must be an integer of at least 1. Received: {value!r}.")
-            object.__setattr__(self, field, operator.index(value))  # NumPy's integers are no JSON
+                raise InputError(f"{name}: {field} must be an integer of at least 1. Received: {value!r}.")
+            object.__setattr__(self, field, operator.index(value))  # type: ignore[arg-type]  # NumPy's are no JSON
         if not self.depths or not len(self.depths) == len(self.filters) == len(self.strides):
             raise InputError(
-                f"{self.name}: depths, filters and strides must have one entry per stage, at least one. Received: "
+                f"{name}: depths, filters and strides must have one entry per stage, at least one. Received: "
                 f"depths={self.depths!r}, filters={self.filters!r}, strides={self.strides!r}."
             )
-        check_choice(f"{self.name}: block", self.block, (*EXPANSIONS, "custom"))
-        check_choice(f"{self.name}: stem", self.stem, STEM_STRIDES)
-        check_choice(f"{self.name}: shortcut", self.shortcut, SHORTCUTS)
-        check_choice(f"{self.name}: rank", self.rank, (1, 2))
-        check_choice(f"{self.name}: zero_gamma", self.zero_gamma, (True, False))
+        for field, choice, allowed in (
+            ("block", self.block, _BLOCKS),
+            ("stem", self.stem, _STEMS),
+            ("shortcut", self.shortcut, SHORTCUTS),
+            ("rank", self.rank, (1, 2)),
+            ("zero_gamma", self.zero_gamma, (True, False)),
+        ):
+            if choice not in allowed:
+                check_choice(f"{name}: {field}", choice, allowed)
         if not isinstance(self.dialect, Dialect):
             raise InputError(
-                f"{self.name}: dialect must be a Dialect, for example get_dialect(name) of one of "
+                f"{name}: dialect must be a Dialect, for example get_dialect(name) of one of "
                 f"{', '.join(map(repr, DIALECTS))}. Received: {self.dialect!r}."
             )
-        for field in ("se_ratio", "dropout", "block_dropout", "stochastic_depth"):
-            value, closed = getattr(self, field), field == "se_ratio"
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not (0 <= value < 1 or (closed and value == 1)):
+        for field, rate in (
+            ("se_ratio", self.se_ratio),
+            ("dropout", self.dropout),
+            ("block_dropout", self.block_dropout),
+            ("stochastic_depth", self.stochastic_depth),
+        ):
+            number = type(rate) is float or (isinstance(rate, (int, float)) and not isinstance(rate, bool))
+            if not number or not (0 <= rate < 1 or (rate == 1 and field == "se_ratio")):
                 raise InputError(
-                    f"{self.name}: {field} must be a number in [0, 1{']' if closed else ')'}. Received: {value!r}."
+                    f"{name}: {field} must be a number in [0, 1{']' if field == 'se_ratio' else ')'}. "
+                    f"Received: {rate!r}."
                 )
         self._check_widths()
         self._check_shortcut()
-        self._check_output_stride()
+        if self.output_stride is not None:
+            self._check_output_stride(self.output_stride)
 
-    def _as_counts(self, field: str, each: str) -> tuple[int, ...]:
-        values = getattr(self, field)
+    def _as_counts(self, field: str, values: object, each: str) -> tuple[int, ...]:
+        """Returns `values` as a tuple of Python's integers, itself if it is one."""
+        if type(values) is tuple:
+            for value in values:
+                if type(value) is not int or value < 1:
+                    break
+            else:
+                return values
         if isinstance(values, (str, bytes, Set, Mapping)) or not isinstance(values, Iterable):
             raise InputError(f"{self.name}: {field} must be a tuple with one integer per {each}. Received: {values!r}.")
         values = tuple(values)  # a list (as JSON gives) would not hash
@@ -101,21 +129,18 @@ class ResNetSpec:
 
     def _check_widths(self) -> None:
         try:
-            stem_convs(self.stem, self.stem_filters)
+            check_stem(self.stem, self.stem_filters)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
-        for stage, filters in enumerate(self.filters if self.block != "custom" else (), start=1):
-            try:
-                branch_convs(
-                    self.block,
-                    filters,
-                    kernel_sizes=self.kernel_sizes,
-                    groups=self.groups,
-                    width_per_group=self.width_per_group,
-                    dialect=self.dialect,
-                )
-            except InputError as error:
-                raise InputError(f"{self.name}, stage {stage}: {error}") from None
+        if self.block == "custom":
+            return
+        stage = 0
+        try:
+            for filters in self.filters:
+                stage += 1
+                check_branch(self.block, filters, self.kernel_sizes, self.groups, self.width_per_group, self.dialect)
+        except InputError as error:
+            raise InputError(f"{self.name}, stage {stage}: {error}") from None
 
     def _check_shortcut(self) -> None:
         if self.shortcut == "none":
@@ -127,25 +152,23 @@ class ResNetSpec:
                     )
         if self.shortcut != "A" or self.block == "custom":
             return
-        channels = self.stem_filters if self.stem != "none" else 0
+        channels, expansion = (self.stem_filters if self.stem != "none" else 0), self.expansion
         for stage, filters in enumerate(self.filters, start=1):
-            if filters * self.expansion < channels:
+            if filters * expansion < channels:
                 raise InputError(
                     f"{self.name}: shortcut 'A' pads channels with zeros, so a stage must have at least as many "
-                    f"channels as the one before. Received: {channels} -> {filters * self.expansion} channels "
+                    f"channels as the one before. Received: {channels} -> {filters * expansion} channels "
                     f"at stage {stage}. Widen the stage or use shortcut='B'."
                 )
-            channels = filters * self.expansion
+            channels = filters * expansion
 
-    def _check_output_stride(self) -> None:
-        if self.output_stride is None:
-            return
+    def _check_output_stride(self, stride: int) -> None:
         allowed = [STEM_STRIDES[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)]
         allowed = sorted(set(allowed))
-        if self.output_stride not in allowed:
+        if stride not in allowed:
             raise InputError(
                 f"{self.name}: output_stride must be None or a stride that the stages reach, one of "
-                f"{', '.join(map(str, allowed))}. Received: {self.output_stride!r}."
+                f"{', '.join(map(str, allowed))}. Received: {stride!r}."
             )
 
     @property

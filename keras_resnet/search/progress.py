@@ -1,0 +1,78 @@
+"""`Progress`: what is on disk of a trial, to read and to go on from. It needs neither Keras nor KerasTuner."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.files import write_beside
+
+PROGRESS_FILE = "progress.json"  # in a trial's folder: its epochs so far and the file to go on from
+_MOST_ATTEMPTS = 3  # at the same epoch of a trial, before it is given up: killed for want of memory, most likely
+
+
+class Progress:
+    """What is on disk of a trial: the records of its epochs and a checkpoint to go on from, always of one epoch."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.records: list[dict[str, float]] = []
+        self.checkpoint: str | None = None  # weights and optimizer after the last of the records
+        self.attempts = 0  # starts since the last epoch that was finished
+        self.seconds = 0.0  # of work, without the parts of epochs that were lost
+        self._since = time.monotonic()
+        state = self._read()
+        if state is not None:
+            self.records, self.checkpoint = state["records"], state["checkpoint"]
+            self.attempts, self.seconds = state["attempts"], state["seconds"]
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.folder / PROGRESS_FILE).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def _write(self) -> None:
+        state = {
+            "records": self.records,
+            "checkpoint": self.checkpoint,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+        }
+        write_beside(self.folder / PROGRESS_FILE, lambda path: path.write_text(json.dumps(state), "utf-8"))
+
+    def begin(self) -> None:
+        """Counts a start; raises FailedTrialError where so many have ended before the next epoch did."""
+        if self.attempts >= _MOST_ATTEMPTS:
+            from keras_tuner.errors import FailedTrialError
+
+            raise FailedTrialError(
+                f"the worker died {self.attempts} times in epoch {len(self.records) + 1} of this trial: out of memory?"
+            )
+        self.attempts += 1
+        self._write()
+
+    def forgive(self) -> None:
+        """Forgets the starts that ended early: whoever starts the search again means to go on."""
+        if self.attempts:
+            self.attempts = 0
+            self._write()
+
+    def save_epoch(self, model: Any, records: list[dict[str, float]]) -> None:
+        """Saves weights and optimizer, then the records that name them, then removes what came before."""
+        before, self.checkpoint = self.checkpoint, f"epoch_{len(records)}.weights.h5"
+        write_beside(self.folder / self.checkpoint, model.save_weights)
+        self.records, self.attempts = list(records), 0
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        self._write()
+        if before is not None and before != self.checkpoint:
+            (self.folder / before).unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Removes what only going on would need."""
+        if self.checkpoint is not None:
+            (self.folder / self.checkpoint).unlink(missing_ok=True)

@@ -1,0 +1,250 @@
+"""`make_tuner`: a KerasTuner tuner that keeps the budget, goes on after any interruption and says why a trial failed."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import psutil
+from keras_tuner.errors import FailedTrialError
+
+from keras_resnet import training
+from keras_resnet.errors import InputError
+from keras_resnet.files import write_beside
+from keras_resnet.models import load_weights
+from keras_resnet.search.hypermodel import HyperResNet
+from keras_resnet.search.oracles import REASON_FILE, make_oracle
+from keras_resnet.search.progress import Progress
+
+_IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do yet
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Saves a trial after each epoch, and ends it at once where its loss is no number."""
+
+    def __init__(self, progress: Progress, best: training.BestEpoch) -> None:
+        super().__init__()
+        self._progress, self._best = progress, best
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Fails the trial where the loss is NaN or infinite."""
+        self._check("loss", logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Fails the trial where the validation loss is NaN or infinite; saves the epoch."""
+        self._check("val_loss", logs)
+        self._progress.save_epoch(self.model, self._best.records)
+
+    def _check(self, name: str, logs: Mapping[str, float] | None) -> None:
+        value = (logs or {}).get(name, 0.0)
+        if not math.isfinite(value):
+            raise FailedTrialError(f"{name} became {value} in epoch {len(self._best.records) + 1}")
+
+
+class Tuner(keras_tuner.Tuner):
+    """A KerasTuner tuner for a `HyperResNet` whose trials survive their process.
+
+    A trial writes weights, optimizer and history after each epoch; started again it goes on from there and, where
+    `make_data` takes `first_epoch`, comes to what it would have come to. A trial that Hyperband promotes starts from
+    the weights of the one it comes from. NaN and lack of memory fail the trial, with the reason as its message;
+    any other error is raised.
+
+    Args:
+        oracle: from `make_oracle`.
+        hypermodel: what is built and trained.
+        memory_limit: bytes of resident memory; above it, or where the next trial would go above it by estimate,
+            `search` returns with `out_of_memory` set, to be called again in a new process.
+        rpc_timeout: seconds after which a chief that does not answer is an error.
+        options: further arguments of `keras_tuner.Tuner`, such as `directory` and `project_name`.
+    """
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        hypermodel: HyperResNet,
+        *,
+        memory_limit: int | None = None,
+        rpc_timeout: float = 60.0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(hypermodel, HyperResNet):
+            raise InputError(f"hypermodel must be a HyperResNet. Received: {hypermodel!r}.")
+        super().__init__(oracle, hypermodel, **options)
+        self.memory_limit, self.out_of_memory = memory_limit, False
+        if hasattr(self.oracle, "stub"):  # a worker of a chief
+            self.oracle.stub = _TimedStub(self.oracle.stub, rpc_timeout)
+
+    def _populate_initial_space(self) -> None:
+        """The oracle knows the space already; KerasTuner would build network after network to find it."""
+
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        """Runs trials until the oracle has no more; arguments as for `HyperResNet.fit`. In a chief, serves workers."""
+        if os.environ.get("KERASTUNER_ORACLE_IP") and "chief" in self.tuner_id:
+            super().search(*fit_args, **fit_kwargs)
+            return
+        if "verbose" in fit_kwargs and hasattr(self.oracle, "verbose"):
+            self.oracle.verbose = fit_kwargs["verbose"]
+        finished = 0
+        while True:
+            trial = self.oracle.create_trial(self.tuner_id)
+            if trial.status == "STOPPED":
+                return
+            if trial.status == "IDLE":  # nothing to do before another worker is done
+                time.sleep(_IDLE_SECONDS)
+                continue
+            if finished and self._exceeds(self._estimate(trial)):
+                self.out_of_memory = True
+                return
+            self.on_trial_begin(trial)
+            self._run(trial, fit_args, fit_kwargs)
+            self.on_trial_end(trial)
+            finished += 1
+            if self._exceeds(0):
+                self.out_of_memory = True
+                return
+
+    def _estimate(self, trial: Any) -> int:
+        spec, _ = self.hypermodel.sample(trial.hyperparameters)
+        return self.hypermodel.candidates.estimate_memory(spec)
+
+    def _exceeds(self, more: int) -> bool:
+        return self.memory_limit is not None and psutil.Process().memory_info().rss + more > self.memory_limit
+
+    def _run(self, trial: Any, fit_args: tuple[Any, ...], fit_kwargs: dict[str, Any]) -> None:
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        try:
+            metrics = self.run_trial(trial, *fit_args, **fit_kwargs)
+            step = int(metrics.pop("epoch"))
+            self.oracle.update_trial(trial.trial_id, metrics, step=step)
+            trial.status = "COMPLETED"
+        except FailedTrialError as error:
+            reason = str(error)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                (folder / "error.txt").write_text(traceback.format_exc(), "utf-8")
+                raise
+            reason = f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        if trial.status != "COMPLETED":
+            trial.status, trial.message = "FAILED", reason
+            write_beside(folder / REASON_FILE, lambda path: path.write_text(reason, "utf-8"))
+
+    def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
+        """Trains the network of a trial, from its last epoch if it has any, and returns the kept epoch's figures."""
+        hp, progress = trial.hyperparameters, Progress(self.get_trial_dir(trial.trial_id))
+        progress.begin()
+        recipe = self.hypermodel.sample(hp)[1]
+        first_epoch = hp.values.get("tuner/initial_epoch", 0)
+        epochs = hp.values.get("tuner/epochs", fit_kwargs.pop("epochs", None) or recipe.epochs)
+        keras.backend.clear_session()
+        gc.collect()
+        keras.utils.set_random_seed(recipe.seed)
+        model = self.hypermodel.build(hp)
+        if first_epoch and not progress.records:
+            load_weights(model, self._get_checkpoint_fname(hp.values["tuner/trial_id"]))
+
+        def resume() -> int:
+            load_weights(model, progress.folder / str(progress.checkpoint))
+            return int(progress.records[-1]["epoch"])
+
+        kept = self._get_checkpoint_fname(trial.trial_id)  # where KerasTuner's get_best_models looks
+        best = training.BestEpoch(
+            on_best=lambda: write_beside(kept, model.save_weights), load_best=lambda: None, records=progress.records
+        )
+        self.hypermodel.fit(
+            hp,
+            model,
+            *fit_args,
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            best=best,
+            resume=resume if progress.records else None,
+            **{**fit_kwargs, "callbacks": [_Keeper(progress, best), *fit_kwargs.get("callbacks", ())]},
+        )
+        if best.interrupted:
+            raise KeyboardInterrupt
+        if best.best_epoch is None:
+            raise FailedTrialError("no epoch ended with a finite loss")
+        progress.finish()
+        return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
+
+
+class _TimedStub:
+    """The calls of KerasTuner's client to its chief, with a time-out of ours: its own is an hour."""
+
+    def __init__(self, stub: Any, seconds: float) -> None:
+        self._stub, self._seconds = stub, seconds
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        import grpc
+
+        call = getattr(self._stub, name)
+
+        def timed(request: Any, **options: Any) -> Any:
+            try:
+                return call(request, **{**options, "timeout": self._seconds})
+            except grpc.RpcError as error:
+                address = f"{os.environ.get('KERASTUNER_ORACLE_IP')}:{os.environ.get('KERASTUNER_ORACLE_PORT')}"
+                raise InputError(
+                    f"The chief at {address} did not answer {name} within {self._seconds:g} s: {error.details()}. "
+                    "KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT must be those of a running chief."
+                ) from error
+
+        return timed
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    return bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}) or (
+        "out of memory" in text or "bad_alloc" in text or "oom when allocating" in text
+    )
+
+
+def make_tuner(
+    kind: str,
+    hypermodel: HyperResNet,
+    *,
+    objective: str | keras_tuner.Objective = "val_accuracy",
+    max_trials: int | None = 20,
+    epochs: int | None = None,
+    seed: int | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    project_name: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Tuner:
+    """Returns a KerasTuner tuner over the points of `hypermodel` inside its budget, resumable within a trial.
+
+    Args:
+        kind: "random", "bayesian", "hyperband" or "grid".
+        hypermodel: space, budget, recipe.
+        objective: what is optimized, as for KerasTuner.
+        max_trials: at most so many; of Hyperband every rung of a network is a trial.
+        epochs: of a trial, of Hyperband's last rung; by default the recipe's.
+        seed: of the proposals.
+        directory: where KerasTuner keeps its files.
+        project_name: the folder in it; an existing one is gone on with.
+        overwrite: starts anew instead.
+        options: further arguments of KerasTuner's oracle, such as `factor` of Hyperband.
+
+    Raises:
+        InputError: another kind.
+    """
+    oracle = make_oracle(
+        kind,
+        hypermodel.candidates,
+        objective=objective,
+        max_trials=max_trials,
+        epochs=epochs,
+        seed=seed,
+        **options,
+    )
+    return Tuner(oracle, hypermodel, directory=directory, project_name=project_name, overwrite=overwrite)

@@ -1,0 +1,220 @@
+"""The path of a network from input to logits: shapes, weights and multiply-adds of its layers, one after the other."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from keras_resnet.specs.branch import POOLED_STEMS, Conv, needs_projection, plan_stem, se_width, split_filters
+from keras_resnet.specs.layout import Placement, Run, placed_convs
+from keras_resnet.specs.spec import ResNetSpec
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer with weights: its name in the built model and what it holds and costs for one input."""
+
+    name: str
+    parameters: int  # trainable
+    statistics: int  # not trainable: BN's moving mean and variance
+    multiply_adds: int  # a bias addition counts as one; BN, ReLU, pooling, additions and gating count nothing
+    output_shape: tuple[int, ...]  # (height, width, channels), (steps, channels), or (classes,)
+
+
+class Walk:
+    """Follows the path of a network, keeps the shape, adds up all layers and, with `record`, lists those with weights.
+
+    Its methods are called in the order of a forward pass. A layer is named only where it is recorded: adding up has to
+    be fast enough for a search over many specs.
+    """
+
+    __slots__ = (
+        "activations",
+        "channels",
+        "has_bias",
+        "layers",
+        "multiply_adds",
+        "normalised",
+        "pixels",
+        "preactivation",
+        "rank",
+        "sides",
+        "spec",
+        "weights",
+    )
+
+    def __init__(self, spec: ResNetSpec, shape: tuple[int, ...], *, record: bool) -> None:
+        dialect = spec.dialect
+        self.spec, self.rank, self.preactivation = spec, spec.rank, dialect.preactivation
+        self.has_bias = (dialect.has_bias(bn_follows=False), dialect.has_bias(bn_follows=True))
+        *sides, self.channels = map(operator.index, shape)  # Python's integers do not overflow
+        self.sides, self.pixels = tuple(sides), prod(sides)
+        self.layers: list[LayerCost] | None = [] if record else None
+        self.weights = 0  # of convolutions and dense layers
+        self.normalised = 0  # channels that go through BN: each has a scale, an offset, a mean and a variance
+        self.multiply_adds = 0
+        self.activations = 0  # values that all layers put out but for the input and padding
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the last layer put out: (height, width, channels), (steps, channels), or (classes,)."""
+        return (*self.sides, self.channels)
+
+    @property
+    def trainable(self) -> int:
+        """Parameters so far, without BN's moving statistics."""
+        return self.weights + 2 * self.normalised
+
+    @property
+    def parameters(self) -> int:
+        """All parameters so far."""
+        return self.weights + 4 * self.normalised
+
+    def cut(self) -> tuple[LayerCost, ...]:
+        """Returns what was recorded since the last cut."""
+        layers, self.layers = tuple(self.layers or ()), []
+        return layers
+
+    def stem(self) -> None:
+        """Walks from the input to the first block."""
+        spec = self.spec
+        convs = plan_stem(spec.stem, spec.stem_filters)
+        self._convs("stem", convs, numbered=len(convs) > 1, bn_last=not self.preactivation)
+        if spec.stem in POOLED_STEMS:
+            dialect = spec.dialect
+            if self.preactivation and dialect.padding != "same" and dialect.pool_padding == "minus_infinity":
+                self.activations += self.pixels * self.channels  # `blocks.stem` pools at stride 1 before it strides
+            self._stride(2)
+            self.activations += self.pixels * self.channels
+
+    def run(self, run: Run) -> None:
+        """Walks through equal blocks, of which only the first is looked at."""
+        weights, normalised = self.weights, self.normalised
+        multiply_adds, activations = self.multiply_adds, self.activations
+        self.block(run)
+        more = run.times - 1
+        self.weights += more * (self.weights - weights)
+        self.normalised += more * (self.normalised - normalised)
+        self.multiply_adds += more * (self.multiply_adds - multiply_adds)
+        self.activations += more * (self.activations - activations)
+
+    def block(self, place: Placement | Run, name: str = "") -> None:
+        """Walks through one block; `name` is that of its layers, where they are recorded."""
+        spec, channels = self.spec, self.channels
+        convs = placed_convs(spec, place)
+        if self.preactivation:
+            self._bn_relu(name, 1)
+            self._convs(name, convs, bn_shift=1, bn_last=False)
+        else:
+            self._convs(name, convs)  # the last one's ReLU comes behind the addition
+        size = self.pixels * self.channels
+        if spec.block_dropout:
+            self.activations += self.pixels * convs[-2].filters
+        if spec.se_ratio:
+            self._squeeze_excite(name)
+        if spec.stochastic_depth:
+            self.activations += size
+        if spec.shortcut != "none":
+            self._shortcut(channels, place.stride, name)
+            self.activations += size
+
+    def _shortcut(self, channels: int, stride: int, name: str) -> None:
+        """Walks from a block's input, which had `channels`, to its output, whose sides have been reached."""
+        spec, end = self.spec, self.channels
+        projects = needs_projection(spec.shortcut, channels, end, stride, spec.dialect)
+        if stride > 1 and (spec.shortcut == "D" or not projects):
+            self.activations += self.pixels * channels  # a pool takes the stride
+        if projects:
+            self.channels = channels
+            with_bn = spec.dialect.shortcut_bn
+            self._convs(f"{name}_shortcut", (Conv(end, (1,)),), numbered=False, bn_last=with_bn, relus=0)
+
+    def head(self, classes: int | None) -> None:
+        """Walks from the last block to the logits, or with None to what the blocks put out."""
+        if self.preactivation:
+            self._bn_relu("head", "")
+        if classes is None:
+            return
+        self.sides, self.pixels = (), 1
+        self.activations += self.channels * (2 if self.spec.dropout else 1)  # the mean, and what dropout leaves of it
+        self._dense("head_logits", classes)
+
+    def _stride(self, stride: int) -> None:
+        # ceil(side / stride) under both kinds of padding, since kernels are odd: with k // 2 on both sides it is
+        # (side - 1) // stride + 1. A dilated kernel is padded so that it changes nothing.
+        self.sides = tuple([-(-side // stride) for side in self.sides])
+        self.pixels = prod(self.sides)
+
+    def _convs(
+        self,
+        prefix: str,
+        convs: tuple[Conv, ...],
+        *,
+        numbered: bool = True,
+        bn_last: bool = True,
+        bn_shift: int = 0,
+        relus: int = 1,
+    ) -> None:
+        """Walks through convolutions, each with BN and `relus` ReLUs behind it, but for the last without `bn_last`.
+
+        A BN has the number of its convolution, plus `bn_shift`.
+        """
+        rank, channels, pixels, layers, count = self.rank, self.channels, self.pixels, self.layers, len(convs)
+        all_weights = multiply_adds = normalised = activations = 0
+        for number, (filters, kernel_sizes, stride, _, groups) in enumerate(convs, start=1):
+            if stride > 1:
+                self._stride(stride)
+                pixels = self.pixels
+            with_bn = bn_last or number < count
+            inputs, bias, parts = channels // groups, self.has_bias[with_bn], len(kernel_sizes)
+            shares: Iterable[tuple[int, int]] = ((kernel_sizes[0], filters),)
+            if parts > 1:
+                shares = zip(kernel_sizes, split_filters(filters, parts), strict=True)
+            for kernel, share in shares:
+                weights = (kernel**rank * inputs + bias) * share
+                all_weights += weights
+                multiply_adds += pixels * weights
+                if layers is not None:
+                    name = f"{prefix}_conv{number if numbered else ''}" + (f"_k{kernel}" if parts > 1 else "")
+                    layers.append(LayerCost(name, weights, 0, pixels * weights, (*self.sides, share)))
+            channels = filters
+            outputs = 1 if parts == 1 else 2  # several are joined
+            if with_bn:
+                normalised += filters
+                outputs += 1 + relus
+                if layers is not None:
+                    name = f"{prefix}_bn{number + bn_shift if numbered else ''}"
+                    layers.append(LayerCost(name, 2 * filters, 2 * filters, 0, (*self.sides, filters)))
+            activations += outputs * pixels * filters
+        self.channels = channels
+        self.weights += all_weights
+        self.normalised += normalised
+        self.multiply_adds += multiply_adds
+        self.activations += activations
+
+    def _bn_relu(self, prefix: str, index: int | str) -> None:
+        channels = self.channels
+        self.normalised += channels
+        self.activations += 2 * self.pixels * channels
+        if self.layers is not None:
+            self.layers.append(LayerCost(f"{prefix}_bn{index}", 2 * channels, 2 * channels, 0, self.shape))
+
+    def _dense(self, name: str, units: int) -> None:
+        weights = (self.channels + 1) * units
+        self.channels = units
+        self.weights += weights
+        self.multiply_adds += weights
+        self.activations += units
+        if self.layers is not None:
+            self.layers.append(LayerCost(name, weights, 0, weights, self.shape))
+
+    def _squeeze_excite(self, name: str) -> None:
+        sides, pixels, channels = self.sides, self.pixels, self.channels
+        self.sides = (1,) * len(sides)
+        self.activations += channels  # the mean
+        self._dense(f"{name}_se_reduce", se_width(channels, self.spec.se_ratio))
+        self._dense(f"{name}_se_expand", channels)
+        self.sides = sides
+        self.activations += pixels * channels  # the product
