@@ -1,4 +1,4 @@
-"""Residual networks for Keras 3: functional models, tf.data pipelines, training runs.
+"""Residual networks for Keras 3: functional models, tf.data pipelines, training runs, searches.
 
 Importing this package loads neither Keras nor TensorFlow; the first use of a name that needs them does.
 """
@@ -16,12 +16,15 @@ import wrapt
 from keras_resnet.specs import TABLE as _TABLE
 
 _HOMES = {
-    "keras_resnet.errors": ("InputError", "SaveError"),
+    "keras_resnet.errors": ("InputError", "SaveError", "SearchFailed"),
     "keras_resnet.specs": (
         "Dialect",
         "ResNetSpec",
+        "Totals",
         "count_macs",
         "count_params",
+        "count_totals",
+        "estimate_memory",
         "get_dialect",
         "get_spec",
         "list_families",
@@ -35,36 +38,45 @@ _HOMES = {
     "keras_resnet.weights": ("load_keras_applications",),
     "keras_resnet.data": (
         "compute_preprocessing",
+        "draw_subset",
         "load_data",
         "make_eval_dataset",
         "make_train_dataset",
         "resize_with_pad",
+        "split_stratified",
     ),
     "keras_resnet.training": ("compile_model", "reestimate_batchnorm"),
-    "keras_resnet.jobs": ("evaluate", "predict", "train"),
+    "keras_resnet.jobs": ("evaluate", "load_search", "predict", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table of networks decides what is in it
+_MODULES = ("search",)  # reached as attributes too: keras_resnet.search.HyperResNet
+__all__ = sorted((*_HOME_OF, *_MODULES))  # noqa: PLE0605 - the table of networks decides what is in it
 
 if TYPE_CHECKING:
+    from keras_resnet import search
     from keras_resnet.data import (
         compute_preprocessing,
+        draw_subset,
         load_data,
         make_eval_dataset,
         make_train_dataset,
         resize_with_pad,
+        split_stratified,
     )
-    from keras_resnet.errors import InputError, SaveError
+    from keras_resnet.errors import InputError, SaveError, SearchFailed
     from keras_resnet.growth import deepen
-    from keras_resnet.jobs import evaluate, predict, train
+    from keras_resnet.jobs import evaluate, load_search, predict, train
     from keras_resnet.layers import GroupedConv1D, GroupedConv2D
     from keras_resnet.models import build, load_model, stage_outputs
     from keras_resnet.recipes import Preprocessing, Recipe
     from keras_resnet.specs import (
         Dialect,
         ResNetSpec,
+        Totals,
         count_macs,
         count_params,
+        count_totals,
+        estimate_memory,
         get_dialect,
         get_spec,
         list_families,
@@ -78,6 +90,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.metadata.version("keras-native-resnet")
+    if name in _MODULES:
+        return importlib.import_module(f"keras_resnet.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -108,6 +108,8 @@ def plot_pareto(trials: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         trials: the best first: each with `trial`, `network`, `parameters`, `multiply_adds`, `epochs`, `val_accuracy`.
         title: above the picture.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _new_figure(11, 4.8)
     accuracies = np.array([trial["val_accuracy"] for trial in trials], float)
     epochs = np.array([trial["epochs"] for trial in trials], float)
@@ -133,7 +135,7 @@ def plot_pareto(trials: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation accuracy")
     figure.axes[0].legend(frameon=False, loc="lower right")
-    figure.colorbar(shades, ax=figure.axes, label="epochs")
+    figure.colorbar(shades, ax=figure.axes, label="epochs", ticks=MaxNLocator(integer=True))
     figure.suptitle(f"{title}\nwinner: {trials[0]['network']}, {trials[0]['val_accuracy']:.4f}", fontsize=11)
     return figure
 

@@ -196,7 +196,7 @@ class BestEpoch(keras.callbacks.Callback):
         super().__init__()
         self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
         self.best_epoch: int | None = None  # counted from 1
-        self.interrupted = False  # whether Ctrl-C ended the training
+        self.stop: StopAtInterrupt | None = None  # of the training that this belongs to
         self._on_epoch, self._on_best, self._load_best = on_epoch, on_best, load_best
         self._weights: list[np.ndarray] = []
         self._lowest = float("inf")
@@ -206,6 +206,11 @@ class BestEpoch(keras.callbacks.Callback):
         self._planned_steps = 0
         for record in records:
             self._keep(record)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training, or is about to: its last epoch is then not whole."""
+        return self.stop is not None and self.stop.stopped
 
     def use_estimator(self, reestimate: Callable[[int], int], planned_steps: int) -> None:
         """Has BN re-estimated by `reestimate(steps)`, in a training of `planned_steps` steps."""
@@ -366,7 +371,7 @@ def fit(
         return estimator(train if bn_data is None else bn_data, batches) if batches else 0
 
     best.use_estimator(reestimate, steps)
-    stop = StopAtInterrupt()
+    best.stop = stop = StopAtInterrupt()
     callbacks = [best, *callbacks, stop]
     if recipe.max_steps is not None:
         callbacks.append(StopAtStep(recipe.max_steps))
@@ -381,7 +386,6 @@ def fit(
             verbose=verbose,
             **fit_options,
         )
-    best.interrupted = stop.stopped
     return best
 
 

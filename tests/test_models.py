@@ -66,6 +66,8 @@ def specs(draw):
     if groups > 1:
         kernel_sizes = kernel_sizes[:1]
     widths = sorted(draw(st.lists(st.integers(2, 9), min_size=stages, max_size=stages)))
+    # Each kernel of a bottleneck needs at least one of its inner channels.
+    group_widths = [width for width in (32, 64, 128) if widths[0] * width // 64 >= len(kernel_sizes)]
     stem = draw(st.sampled_from(["imagenet", "cifar", "deep", "none"]))
     strides = tuple(draw(st.lists(st.integers(1, 3), min_size=stages, max_size=stages)))
     shortcut = draw(st.sampled_from(["A", "B", "C", "D", "none"]))
@@ -81,7 +83,7 @@ def specs(draw):
         rank=draw(st.sampled_from([1, 2])),
         kernel_sizes=kernel_sizes,
         groups=groups,
-        width_per_group=draw(st.sampled_from([32, 64, 128])) if block == "bottleneck" else 64,
+        width_per_group=draw(st.sampled_from(group_widths)) if block == "bottleneck" else 64,
         shortcut=shortcut,
         se_ratio=draw(st.sampled_from([0, 0, 0.25])),
         dropout=draw(st.sampled_from([0, 0.5])),

@@ -62,10 +62,9 @@ def plan(request_path: str, plan_path: str) -> int:
 
 def chief(folder: str) -> int:
     """KerasTuner's chief: hands out trials over gRPC until all are done. It needs no TensorFlow."""
-    from keras_tuner.engine.base_tuner import BaseTuner
-
     from keras_resnet.jobs.search_folder import TRIALS_FOLDER
     from keras_resnet.search import make_oracle
+    from keras_resnet.search.oracles import WholeTuner
 
     candidates, request = _read(folder)
     oracle = make_oracle(
@@ -75,7 +74,7 @@ def chief(folder: str) -> int:
         max_trials=request["trials"],
         seed=candidates.recipe.seed,
     )
-    tuner = BaseTuner(oracle, directory=folder, project_name=TRIALS_FOLDER)
+    tuner = WholeTuner(oracle, directory=folder, project_name=TRIALS_FOLDER)
     oracle.max_trials = request["trials"]  # a search gone on with may have been given more
     tuner.search(verbose=0)
     return DONE

@@ -96,6 +96,8 @@ class HyperResNet(keras_tuner.HyperModel):
             spec, self.candidates.input_shape, self.candidates.classes, classifier_activation=None, name=spec.name
         )
         training.compile_model(model, replace(recipe, schedule="constant", warmup_fraction=0.0), steps=1)
+        # With its variables, so that a tuner's checkpoint, which has the optimizer's too, loads without a warning.
+        model.optimizer.build(model.trainable_variables)
         return model
 
     def fit(

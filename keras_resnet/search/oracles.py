@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 from keras_tuner import oracles
+from keras_tuner.engine.base_tuner import BaseTuner
 
 from keras_resnet.errors import check_choice
 from keras_resnet.files import write_beside
@@ -34,6 +36,15 @@ class _Feasible(keras_tuner.Oracle):
         candidates.declare(hyperparameters)
         # A failed trial says why and the search goes on; what is a bug of the caller's stops it elsewhere.
         super().__init__(*args, hyperparameters=hyperparameters, max_consecutive_failed_trials=_NO_LIMIT, **kwargs)
+
+    def _next_generator(self) -> random.Random:
+        """The generator of one proposal: a function of the seed and of how many there were, as saved with the state.
+
+        KerasTuner's seed + count would give a search with the next seed the same points, one later.
+        """
+        count = self._seed_state - self.seed
+        self._seed_state += 1
+        return random.Random(f"{self.seed}/{count}")
 
     def _draw(self, generator: random.Random) -> dict[str, Any]:
         """One random point, active hyperparameters only."""
@@ -59,8 +70,7 @@ class _Feasible(keras_tuner.Oracle):
 
     def _random_values(self) -> dict[str, Any] | None:
         """As KerasTuner's, which all random proposals go through, but only points inside the budget."""
-        generator = random.Random(self._seed_state)
-        self._seed_state += 1
+        generator = self._next_generator()
         for _ in range(self._max_collisions + 1):
             values = self._draw_admitted(generator)
             if not self._duplicate(values):
@@ -110,6 +120,17 @@ class _Feasible(keras_tuner.Oracle):
         self.tuner_ids: set[str] = set()
 
 
+class WholeTuner(BaseTuner):
+    """KerasTuner's base of all tuners; its own file, too, is written beside and renamed."""
+
+    def save(self) -> None:
+        """Writes the oracle's state, where it has the oracle, and its own."""
+        if not self._is_worker():
+            self.oracle.save()
+        text = json.dumps(self.get_state())
+        write_beside(self._get_tuner_fname(), lambda path: path.write_text(text, "utf-8"))
+
+
 class RandomSearchOracle(_Feasible, oracles.RandomSearchOracle):
     """KerasTuner's random search over the points inside the budget."""
 
@@ -134,8 +155,7 @@ class BayesianOptimizationOracle(_Feasible, oracles.BayesianOptimizationOracle):
         if len(done) < (self.num_initial_points or 3):
             return self._random_populate_space()
         # KerasTuner starts its generator anew after an interruption; this one goes on.
-        generator = random.Random(self._seed_state)
-        self._seed_state += 1
+        generator = self._next_generator()
         sign = -1.0 if self.objective.direction == "max" else 1.0
         x = np.array([self._vector(trial.hyperparameters.values) for trial in done])
         y = np.array([sign * trial.score for trial in done])

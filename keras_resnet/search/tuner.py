@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import os
@@ -21,7 +22,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
 from keras_resnet.models import load_weights
 from keras_resnet.search.hypermodel import HyperResNet
-from keras_resnet.search.oracles import REASON_FILE, make_oracle
+from keras_resnet.search.oracles import REASON_FILE, WholeTuner, make_oracle
 from keras_resnet.search.progress import Progress
 
 _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do yet
@@ -30,9 +31,15 @@ _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do
 class _Keeper(keras.callbacks.Callback):
     """Saves a trial after each epoch, and ends it at once where its loss is no number."""
 
-    def __init__(self, progress: Progress, best: training.BestEpoch) -> None:
+    def __init__(self, progress: Progress, best: training.BestEpoch, kept: str) -> None:
         super().__init__()
-        self._progress, self._best = progress, best
+        self._progress, self._best, self._kept = progress, best, kept
+        self._epoch = 0  # counted from 1
+        self.cut_short = False  # whether the last epoch was
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Notes the epoch's number."""
+        self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Fails the trial where the loss is NaN or infinite."""
@@ -41,15 +48,17 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Fails the trial where the validation loss is NaN or infinite; saves the epoch."""
         self._check("val_loss", logs)
+        if self._best.interrupted:  # this epoch is not whole: going on starts it anew
+            return
         self._progress.save_epoch(self.model, self._best.records)
 
     def _check(self, name: str, logs: Mapping[str, float] | None) -> None:
         value = (logs or {}).get(name, 0.0)
         if not math.isfinite(value):
-            raise FailedTrialError(f"{name} became {value} in epoch {len(self._best.records) + 1}")
+            raise FailedTrialError(f"{name} became {value} in epoch {self._epoch}")
 
 
-class Tuner(keras_tuner.Tuner):
+class Tuner(WholeTuner, keras_tuner.Tuner):
     """A KerasTuner tuner for a `HyperResNet` whose trials survive their process.
 
     A trial writes weights, optimizer and history after each epoch; started again it goes on from there and, where
@@ -111,6 +120,11 @@ class Tuner(keras_tuner.Tuner):
                 self.out_of_memory = True
                 return
 
+    def on_trial_end(self, trial: Any) -> None:
+        """Tells the oracle; only then is what going on would need removed."""
+        super().on_trial_end(trial)
+        Progress(self.get_trial_dir(trial.trial_id)).finish()
+
     def _estimate(self, trial: Any) -> int:
         spec, _ = self.hypermodel.sample(trial.hyperparameters)
         return self.hypermodel.candidates.estimate_memory(spec)
@@ -130,6 +144,7 @@ class Tuner(keras_tuner.Tuner):
         except Exception as error:
             if not _is_out_of_memory(error):
                 (folder / "error.txt").write_text(traceback.format_exc(), "utf-8")
+                Progress(folder).forgive()  # only starts that end without a word count
                 raise
             reason = f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         if trial.status != "COMPLETED":
@@ -139,6 +154,8 @@ class Tuner(keras_tuner.Tuner):
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
         """Trains the network of a trial, from its last epoch if it has any, and returns the kept epoch's figures."""
         hp, progress = trial.hyperparameters, Progress(self.get_trial_dir(trial.trial_id))
+        if progress.finished:  # the process ended before the oracle had heard of it
+            return _get_kept(training.BestEpoch(records=progress.records))
         progress.begin()
         recipe = self.hypermodel.sample(hp)[1]
         first_epoch = hp.values.get("tuner/initial_epoch", 0)
@@ -155,9 +172,12 @@ class Tuner(keras_tuner.Tuner):
             return int(progress.records[-1]["epoch"])
 
         kept = self._get_checkpoint_fname(trial.trial_id)  # where KerasTuner's get_best_models looks
-        best = training.BestEpoch(
-            on_best=lambda: write_beside(kept, model.save_weights), load_best=lambda: None, records=progress.records
-        )
+
+        def keep() -> None:
+            if not best.interrupted:
+                write_beside(kept, model.save_weights)
+
+        best = training.BestEpoch(on_best=keep, load_best=lambda: None, records=progress.records)
         self.hypermodel.fit(
             hp,
             model,
@@ -166,14 +186,21 @@ class Tuner(keras_tuner.Tuner):
             initial_epoch=first_epoch,
             best=best,
             resume=resume if progress.records else None,
-            **{**fit_kwargs, "callbacks": [_Keeper(progress, best), *fit_kwargs.get("callbacks", ())]},
+            **{**fit_kwargs, "callbacks": [keeper, *fit_kwargs.get("callbacks", ())]},
         )
         if best.interrupted:
+            progress.forgive()
             raise KeyboardInterrupt
         if best.best_epoch is None:
             raise FailedTrialError("no epoch ended with a finite loss")
+        if keeper.cut_short:  # a callback of the caller's ended the training within an epoch
+            keeper.save()
         progress.finish()
-        return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
+        return _get_kept(best)
+
+
+def _get_kept(best: training.BestEpoch) -> dict[str, float]:
+    return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
 
 
 class _TimedStub:
