@@ -2,15 +2,19 @@
 
 import json
 import sys
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import draw_images
 from PIL import Image
 
-from keras_resnet import cli
-from keras_resnet.cli import options
+from keras_resnet import Recipe, SearchFailed, cli, get_spec
+from keras_resnet.cli import options, searches
+from keras_resnet.jobs.search_folder import Search, TrialResult
+from keras_resnet.search import Space
 
 
 def _invoke(*arguments):
@@ -32,8 +36,8 @@ def _main(monkeypatch, capsys, *arguments):
 def test_help_names_every_command():
     for arguments in (["--help"], ["-h"]):
         output = _invoke(*arguments).output
-        assert all(command in output for command in ("train", "evaluate", "predict", "models"))
-    for command in ("train", "evaluate", "predict", "models"):
+        assert all(command in output for command in ("train", "evaluate", "predict", "search", "models"))
+    for command in ("train", "evaluate", "predict", "search", "models"):
         assert _invoke(command, "--help").exit_code == 0
 
 
@@ -124,6 +128,26 @@ def test_unknown_options_fail(monkeypatch, capsys):
         (["models", "resnot50"], "Did you mean 'resnet50'"),
         (["evaluate", "nowhere"], "Received: nowhere, which is none"),
         (["predict", "nowhere"], "Missing argument 'IMAGES...'"),
+        (["train", "digits", "--from", "nowhere"], "wrote. Received: nowhere, without search.json"),
+        (
+            ["train", "digits", "--from", "nowhere", "--model", "resnet8_cifar"],
+            "--from brings its own network, so --model must be left out. Received: 'resnet8_cifar'",
+        ),
+        (["search", "digits", "--tuner", "hyperbnd"], "Received: 'hyperbnd'. Did you mean 'hyperband'"),
+        (["search", "digits", "--space", "stages="], "needs at least one value for stages. Received: ()"),
+        (["search", "digits", "--space", "stage=2"], "must be FIELD=VALUE,VALUE,..., the field one of "),
+        (["search", "digits", "--space", "stage=2"], "Received: 'stage=2'. Did you mean 'stages'"),
+        (
+            ["search", "digits", "--space", "widths=8,wide"],
+            "The values of widths must be integers. Received: 'widths=8",
+        ),
+        (["search", "digits", "--max-params", "many"], "such as 300k, 2.3M or 4G. Received: 'many'"),
+        (["search", "digits", "--max-param", "300k"], "--max-params"),
+        (["search", "digits", "--learning-rate", "0.1"], "No such option '--learning-rate'"),
+        (["search", "digits", "--steps", "5"], "No such option '--steps'"),
+        (["search", "digits", "--workers", "0"], "workers must be an integer of at least 1. Received: 0"),
+        (["search", "digits", "--trials", "0"], "trials must be an integer of at least 1. Received: 0"),
+        (["search", "digits", "--epochs", "0"], "epochs must be an integer of at least 1. Received: 0"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, message):
@@ -171,6 +195,104 @@ def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
     status, out, _ = _main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"))
     assert out.startswith(f"{tmp_path / 'a.png'}: ")
     assert sum(name in out for name in ("dark", "gray", "light")) == 3
+
+
+def _make_trial(trial_id, status, accuracy=None, reason=""):
+    spec = get_spec("resnet8_cifar")
+    records = ({"epoch": 1, "val_accuracy": 0.1, "val_loss": 2.0},)
+    if accuracy:
+        records += ({"epoch": 2, "val_accuracy": accuracy, "val_loss": 0.25},)
+    return TrialResult(trial_id, status, spec, Recipe(), 78_042, 12_500_000, 0, 3, records, 1.5, reason)
+
+
+def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypatch, capsys):
+    asked = {}
+    trials = (
+        _make_trial("0", "COMPLETED", 0.75),
+        _make_trial("1", "FAILED", reason="loss became nan in epoch 2"),
+        _make_trial("2", "COMPLETED", 0.875),
+    )
+
+    def search(data, *, on_change, **options):
+        asked.update(options, data=data)
+        for count in (1, 2, 3):
+            on_change((*trials[: count - 1], _make_trial(str(count - 1), "RUNNING")))
+            on_change(trials[:count])
+        return Search(Path("searches/x"), {"request": {"objective": "val_accuracy"}}, trials)
+
+    monkeypatch.setattr("keras_resnet.jobs.search", search)
+    status, out, err = _main(
+        monkeypatch,
+        capsys,
+        *("search", "digits", "--tuner", "random", "--trials", "3", "--max-params", "300k", "--max-macs", "2.3M"),
+        *("--worker-memory", "4G", "--space", "stages=2,3", "--space", "blocks=basic", "--workers", "2"),
+        *("--search-dir", "searches/x", "--epochs", "3", "--seed", "1", "--validation-split", "0.25"),
+        *("--train-size", "90", "--image-size", "8x9", "--objective", "val_loss"),
+    )
+    assert (status, err) == (0, "")
+    assert asked == {
+        "data": "digits",
+        "tuner": "random",
+        "trials": 3,
+        "max_params": 300_000,
+        "max_macs": 2_300_000,
+        "max_memory": None,
+        "worker_memory": 4_000_000_000,
+        "space": Space(stages=(2, 3), blocks=("basic",)),
+        "workers": 2,
+        "threads": None,
+        "search_dir": "searches/x",
+        "recipe": {"epochs": 3, "seed": 1, "validation_split": 0.25},
+        "train_size": 90,
+        "image_size_pixels": (8, 9),
+        "objective": "val_loss",
+        "data_dir": None,
+    }
+    assert out.splitlines() == [
+        "0  78,042  12,500,000  2/3  0.7500  0.2500  resnet8_cifar",
+        "1  78,042  12,500,000  1/3  0.1000  2.0000  resnet8_cifar failed: loss became nan in epoch 2",
+        "2  78,042  12,500,000  2/3  0.8750  0.2500  resnet8_cifar",
+        "2 trials completed, 1 failed; in searches/x",
+        "winner: trial 2, resnet8_cifar, 78,042 parameters, 12,500,000 multiply-adds, validation accuracy 0.8750, "
+        "loss 0.2500",
+        "train it: keras-resnet train digits --from searches/x",
+    ]
+
+
+def test_search_without_a_winner(monkeypatch, capsys):
+    found = Search(Path("x"), {"request": {"objective": "val_loss"}}, (_make_trial("0", "FAILED", reason="r"),))
+    monkeypatch.setattr("keras_resnet.jobs.search", lambda *_, **__: found)
+    status, out, err = _main(monkeypatch, capsys, "search", "digits")
+    assert status == 2
+    assert out == "0 trials completed, 1 failed; in x\n"
+    assert err == "Error: A search must have at least one completed trial. Received: x, where 1 have begun.\n"
+
+
+def test_a_search_that_failed_is_status_1(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise SearchFailed("worker0: ValueError: a bug")
+
+    monkeypatch.setattr("keras_resnet.jobs.search", fail)
+    assert _main(monkeypatch, capsys, "search", "digits") == (1, "", "Error: worker0: ValueError: a bug\n")
+
+
+def test_the_live_table_shows_the_latest_trials():
+    table = searches._TrialTable()._render(tuple(_make_trial(str(index), "RUNNING") for index in range(25)))
+    assert list(table.columns[0].cells) == [str(index) for index in range(5, 25)]
+    assert next(table.columns[3].cells) == "1/3"
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("7", 7), ("300k", 300_000), ("1.5K", 1500), ("2.3M", 2_300_000), ("4G", 4 * 10**9), ("0.0005k", None)]
+    + [(text, None) for text in ("", "k", "0", "0.4", "-3", "+3", "1e6", "3T", "3 k", "²k", "nan", "2.", ".5M")],
+)
+def test_amounts(text, amount):
+    if amount is not None:
+        assert options.Amount().convert(text, None, None) == amount
+        return
+    with pytest.raises(click.BadParameter, match=r"at least 1, such as 300k, 2.3M or 4G. Received: "):
+        options.Amount().convert(text, None, None)
 
 
 def test_a_stop_is_status_130(monkeypatch, capsys):

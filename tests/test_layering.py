@@ -38,6 +38,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     "growth": {"keras", "numpy"},
     "data": {"numpy", "tensorflow", "tensorflow_datasets", "sklearn", "PIL", "tqdm"},
     "training": {"keras", "numpy", "sklearn", "tensorflow"},
+    "search": {"keras", "keras_tuner", "numpy", "psutil", "grpc"},
     "jobs": {"keras", "numpy", "psutil", "tensorflow"},
     "cli": {"click", "rich"},
 }
@@ -118,17 +119,28 @@ def test_import_loads_neither_keras_nor_tensorflow():
     assert _run(code) == "[]"
 
 
+def test_what_plans_and_supervises_a_search_loads_neither_keras_nor_kerastuner():
+    code = (
+        "import sys; from keras_resnet.{module} import {name}; from keras_resnet.search import Budget, Candidates;"
+        "Candidates((32, 32, 3), 10, budget=Budget(max_params=10**6));"
+        "print([m for m in ('tensorflow', 'keras', 'keras_tuner', 'sklearn') if m in sys.modules])"
+    )
+    for module, name in (("search", "parse_space"), ("jobs.search_job", "search"), ("jobs", "search")):
+        assert _run(code.format(module=module, name=name)) == "[]", module
+
+
 def test_commands_that_list_load_no_tensorflow():
     for arguments in (
         "['--help']",
         "['train', '--help']",
+        "['search', '--help']",
         "['models']",
         "['models', 'resnet5*']",
         "['show', 'resnet50']",
     ):
         code = (
             f"import sys; from keras_resnet.cli import cli; cli({arguments}, standalone_mode=False);"
-            "print('heavy:', [m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"
+            "print('heavy:', [m for m in ('tensorflow', 'keras', 'keras_tuner', 'numpy') if m in sys.modules])"
         )
         assert _run(code).endswith("heavy: []")
 

@@ -67,3 +67,44 @@ def test_a_long_title_stays_inside(tmp_path):
     extent = figure._suptitle.get_window_extent()
     assert extent.x0 >= 0
     assert extent.x1 <= figure.bbox.x1
+
+
+def _make_trials(*figures):
+    return [
+        {
+            "trial": str(index),
+            "network": f"net{index}",
+            "parameters": size,
+            "multiply_adds": 100 * size,
+            "epochs": epochs,
+            "val_accuracy": accuracy,
+        }
+        for index, (accuracy, size, epochs) in enumerate(figures)
+    ]
+
+
+def test_pareto(tmp_path):
+    """In the order of the ranking: the second is as good as the winner and smaller, the third is worse and larger."""
+    trials = _make_trials((0.9, 4000, 9), (0.9, 3000, 3), (0.8, 5000, 3), (0.7, 500, 1), (0.6, 500, 3))
+    figure = plots.plot_pareto(trials, title="digits: 5 trials")
+    for axes, key in zip(figure.axes[:2], ("parameters", "multiply_adds"), strict=True):
+        sizes = [trial[key] for trial in trials]
+        points, winner = axes.collections
+        np.testing.assert_allclose(points.get_offsets(), list(zip(sizes, (0.9, 0.9, 0.8, 0.7, 0.6), strict=True)))
+        np.testing.assert_array_equal(points.get_array(), [9, 3, 3, 1, 3])
+        np.testing.assert_allclose(winner.get_offsets(), [(sizes[0], 0.9)])
+        (front,) = axes.lines
+        np.testing.assert_allclose(front.get_xdata(), [sizes[3], sizes[1]])
+        np.testing.assert_allclose(front.get_ydata(), [0.7, 0.9])
+        assert axes.get_xlabel() == key.replace("_", "-")
+        assert axes.get_xscale() == "log"
+    assert figure._suptitle.get_text() == "digits: 5 trials\nwinner: net0, 0.9000"
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"Pareto front", "winner"}
+    assert _size(figure, tmp_path / "pareto.png")[0] > 800
+
+
+def test_pareto_of_one_trial(tmp_path):
+    figure = plots.plot_pareto(_make_trials((0.5, 1391, 1)), title="one")
+    (front,) = figure.axes[0].lines
+    np.testing.assert_allclose((front.get_xdata(), front.get_ydata()), [[1391], [0.5]])
+    assert _size(figure, tmp_path / "pareto.png")[0] > 800

@@ -272,3 +272,117 @@ def test_evaluate_equals_scikit_learn():
 def test_a_training_needs_a_step():
     with pytest.raises(InputError, match=r"at least 1 step. Received: 0"):
         training.compile_model(build("resnet8_cifar", (8, 8, 1), 3), Recipe(), steps=0)
+
+
+def _make_training(**changes):
+    """A compiled-to-be network, batches of two classes and a recipe of three epochs."""
+    keras.utils.set_random_seed(0)
+    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 2
+    return model, _dataset(x, y), Recipe(**{"epochs": 3, "batch_size": 8, **changes})
+
+
+def test_the_schedule_spans_the_epochs_that_are_left():
+    model, batches, recipe = _make_training(epochs=5)
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    best = training.fit(
+        model, batches, recipe, steps_per_epoch=2, first_epoch=3, validation=batches, callbacks=[watch], verbose=0
+    )
+    assert begun == [3, 4]
+    assert [record["epoch"] for record in best.records] == [4, 5]
+    assert int(model.optimizer.iterations) == 4
+    schedule = training.make_schedule(recipe, 4)
+    np.testing.assert_allclose([r["learning_rate"] for r in best.records], [schedule(2), schedule(4)], rtol=1e-6)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path):
+    """Weights, optimizer and records after the second of three epochs, and the third in another model."""
+    checkpoint = tmp_path / "epoch_2.weights.h5"
+    model, batches, recipe = _make_training()
+
+    class Save(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.save_weights(checkpoint)
+
+    options = {"steps_per_epoch": 2, "validation": batches, "verbose": 0}
+    whole = training.fit(model, batches, recipe, callbacks=[Save()], **options)
+    other, batches, _ = _make_training()
+
+    def resume():
+        other.load_weights(checkpoint)
+        return 2
+
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    best = training.BestEpoch(records=whole.records[:2])
+    rest = training.fit(other, batches, recipe, best=best, resume=resume, callbacks=[watch], **options)
+    assert rest is best
+    assert begun == [2]
+    assert int(other.optimizer.iterations) == 6
+    assert best.records == whole.records
+    assert best.best_epoch == whole.best_epoch
+    for mine, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_bn_is_reestimated_on_data_of_its_own(of_its_own):
+    model, batches, recipe = _make_training(epochs=1, reestimate_bn=True)
+    x = np.random.default_rng(1).normal(5, 1, (8, 8, 8, 1)).astype("float32")
+    best = training.fit(
+        model,
+        batches,
+        recipe,
+        steps_per_epoch=2,
+        bn_data=[(x, None)] if of_its_own else None,
+        verbose=0,
+    )
+    assert best.reestimate() == (8 if of_its_own else 16)
+    if not of_its_own:
+        x = np.concatenate([images for images, _ in batches])
+    convolved = keras.Model(model.input, model.get_layer("stem_conv").output)(x).numpy().mean((0, 1, 2))
+    np.testing.assert_allclose(model.get_layer("stem_bn").moving_mean, convolved, rtol=1e-3, atol=1e-4)
+
+
+def test_callbacks_see_the_epoch_after_the_best_was_kept():
+    model, batches, recipe = _make_training()
+    seen = []
+    best = training.BestEpoch()
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, len(best.records), set(logs)))
+    )
+    training.fit(model, batches, recipe, steps_per_epoch=2, validation=batches, best=best, callbacks=[watch], verbose=0)
+    names = {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert [entry[:2] for entry in seen] == [(0, 1), (1, 2), (2, 3)]
+    assert all(keys >= names for *_, keys in seen)
+    assert not best.interrupted
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [([3.0, 1.0, 2.0], 12), ([3.0, float("nan")], 11), ([float("nan")], None), ([1.0, 1.0], 11), ([], None)],
+)
+def test_records_of_earlier_epochs_count(losses, kept):
+    records = [{"epoch": 11 + n, "loss": 1.0, "val_loss": loss} for n, loss in enumerate(losses)]
+    best = training.BestEpoch(records=records)
+    assert best.best_epoch == kept
+    assert best.records == records
+    assert best.records is not records
+
+
+def test_an_epoch_after_earlier_ones_must_be_better_than_all_of_them():
+    model, *_ = _make_training()
+    training.compile_model(model, Recipe(), steps=8)
+    saved = []
+    best = training.BestEpoch(
+        records=[{"epoch": 1, "loss": 1.0, "val_loss": 0.5}, {"epoch": 2, "loss": 1.0, "val_loss": 0.7}],
+        on_best=lambda: saved.append(best.best_epoch),
+        load_best=lambda: None,
+    )
+    best.set_model(model)
+    for epoch, loss in ((2, 0.6), (3, 0.4)):
+        best.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
+    assert saved == [4]
+    assert best.restore() == 4

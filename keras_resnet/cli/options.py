@@ -49,8 +49,8 @@ class Amount(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The count; click's usage error otherwise."""
-        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)([kMG]?)", str(value), re.ASCII)
-        amount = round(float(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2]]) if match else 0
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)([kKMG]?)", str(value), re.ASCII)
+        amount = round(float(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2].upper()]) if match else 0
         if amount < 1:
             self.fail(f"must be a number of at least 1, such as 300k, 2.3M or 4G. Received: {value!r}.", param, ctx)
         return amount
@@ -101,8 +101,9 @@ def recipe_options(command: Callable[..., Any], leave_out: tuple[str, ...] = ())
 
 
 def search_recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """As `recipe_options`, without a number of steps: trials are compared by whole epochs."""
-    return recipe_options(command, leave_out=("max_steps",))
+    """As `recipe_options`, without what is searched and without a number of steps: trials have whole epochs."""
+    searched = ("learning_rate", "weight_decay", "shift_fraction")
+    return recipe_options(command, leave_out=(*searched, "max_steps", "validation_split"))
 
 
 IMAGE_SIZE = click.option(

@@ -27,6 +27,7 @@ from keras_resnet.cli.tables import make_table
 @IMAGE_SIZE
 @TRAIN_SIZE
 @DATA_DIR
+@click.option("--validation-split", type=float, help="Part of the training images that scores a trial.  [default: 0.2]")
 @search_recipe_options
 def search(
     data: str,

@@ -164,12 +164,12 @@ class SearchFolder:
     def lock(self) -> None:
         """Takes the folder for this process; raises InputError where another one runs the search."""
         lock = self.path / LOCK_FILE
-        mine = {"process": os.getpid(), "host": platform.node()}
+        mine = {"process": os.getpid(), "host": platform.node(), "started": psutil.Process().create_time()}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if lock.exists():
                 theirs = json.loads(lock.read_text("utf-8"))
-                if theirs["host"] != mine["host"] or psutil.pid_exists(theirs["process"]):
+                if theirs["host"] != mine["host"] or _runs(theirs["process"], theirs["started"]):
                     raise InputError(
                         f"The search in {self.path} is run by process {theirs['process']} on {theirs['host']}. If that "
                         f"is gone, remove {lock}."
@@ -179,6 +179,8 @@ class SearchFolder:
                 json.dump(mine, file)
         except FileExistsError as error:
             raise InputError(f"The search in {self.path} was just taken by another process.") from error
+        except InputError:  # which is a ValueError
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise SaveError(f"The search folder {self.path} cannot be taken: {error}") from error
 
@@ -191,7 +193,7 @@ class SearchFolder:
         if self._candidates is None:
             self._candidates = make_candidates(record)
         results = []
-        for folder in sorted(self.trials_path.glob("trial_*")):
+        for folder in sorted(self.trials_path.glob("trial_*"), key=_trial_number):
             stamp = tuple(_stamp(folder / name) for name in (_TRIAL_FILE, PROGRESS_FILE))
             if stamp[0] is None:
                 continue
@@ -268,6 +270,19 @@ def _read_trial(folder: Path, candidates: Candidates) -> TrialResult:
         seconds=progress.seconds,
         reason=(state["message"] or "") if status == "FAILED" else "",
     )
+
+
+def _trial_number(folder: Path) -> int:
+    """The number in `trial_07`; KerasTuner writes more digits where more trials were asked for."""
+    return int(folder.name.removeprefix("trial_"))
+
+
+def _runs(process: int, started: float) -> bool:
+    """Whether the process is still the one that began then: numbers of processes are given out again."""
+    try:
+        return psutil.Process(process).create_time() == started
+    except psutil.Error:
+        return False
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

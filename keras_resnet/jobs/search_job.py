@@ -268,6 +268,19 @@ def _make_run(
         run.workers.append(
             make(f"{service.worker_prefix}{index}", arguments, KERAS_BACKEND="tensorflow", OMP_NUM_THREADS=str(threads))
         )
+    plan = record["plan"]
+    log.info(
+        "%s: %d training and %d validation images of %s; chief at %s:%d; %d workers of %d threads and %.1f GB each",
+        plan["name"],
+        plan["train_images"],
+        plan["validation_images"],
+        "x".join(map(str, plan["input_shape"])),
+        service.address,
+        service.port,
+        workers,
+        threads,
+        worker_memory / 1e9,
+    )
     return run
 
 

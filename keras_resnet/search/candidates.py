@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -126,7 +127,6 @@ class Candidates:
             hp.Float(name, low, high, sampling="log", default=min(max(default, low), high))
         if self.augment:
             fractions = space.shift_fractions
-            # By index: a Choice of decimal fractions would have to find them again by equality.
             hp.Choice(
                 "shift_fraction",
                 list(fractions),
@@ -241,7 +241,7 @@ class Candidates:
         while not self.admits(point):
             lower: list[tuple[float, int, dict[str, Any]]] = []
             for size in self._sizes(point):
-                index = size.values.index(point[size.name])
+                index = bisect.bisect_left(size.values, point[size.name])
                 if index:
                     other = {**point, size.name: size.values[index - 1]}
                     lower.append((self._overrun(other), len(lower), other))
@@ -257,9 +257,10 @@ class Candidates:
         while moved:
             moved = False
             for size in self._sizes(point):
-                index, target = size.values.index(point[size.name]), size.values.index(wanted[size.name])
-                if index != target:
-                    other = {**point, size.name: size.values[index + (1 if target > index else -1)]}
+                now, target = point[size.name], wanted[size.name]
+                notches = [value for value in size.values if now < value <= target or target <= value < now]
+                if notches:
+                    other = {**point, size.name: min(notches, key=lambda value: abs(value - now))}
                     if self.admits(other):
                         point, moved = other, True
         return point

@@ -96,7 +96,11 @@ class HyperResNet(keras_tuner.HyperModel):
             spec, self.candidates.input_shape, self.candidates.classes, classifier_activation=None, name=spec.name
         )
         training.compile_model(model, replace(recipe, schedule="constant", warmup_fraction=0.0), steps=1)
-        # With its variables, so that a tuner's checkpoint, which has the optimizer's too, loads without a warning.
+        # With the variables of the optimizer that `fit` makes, so that a tuner's checkpoint, which has them, loads
+        # without a warning: a rate that is a schedule is none of them.
+        if recipe.schedule != "constant" or recipe.warmup_fraction:
+            peak = recipe.peak_learning_rate
+            model.optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(peak, decay_steps=1, alpha=1.0)
         model.optimizer.build(model.trainable_variables)
         return model
 

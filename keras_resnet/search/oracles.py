@@ -111,6 +111,10 @@ class _Feasible(keras_tuner.Oracle):
             # does not remember it, draws the same again.
             shutil.rmtree(Path(self._project_dir) / f"trial_{trial_id}")
             del self.trials[trial_id]
+        # KerasTuner has them in the order in which the file system lists them, which decides between equal scores.
+        for trial_id in self.start_order:
+            if trial_id in self.trials:
+                self.trials[trial_id] = self.trials.pop(trial_id)
         for trial in self.trials.values():
             if trial.status in ("COMPLETED", "FAILED") and trial.trial_id not in self.end_order:
                 self.end_order.append(trial.trial_id)  # ended between the two files at the trial's end
@@ -189,7 +193,7 @@ class BayesianOptimizationOracle(_Feasible, oracles.BayesianOptimizationOracle):
 class GridSearchOracle(_Feasible, oracles.GridSearchOracle):
     """Every point of the grid that lies inside the budget, in KerasTuner's order, each once.
 
-    A continuous hyperparameter has ten values, as KerasTuner divides it.
+    A continuous hyperparameter has its default and the ten values into which KerasTuner divides it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

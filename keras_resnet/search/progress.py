@@ -44,11 +44,6 @@ class Progress:
         }
         write_beside(self.folder / PROGRESS_FILE, lambda path: path.write_text(json.dumps(state), "utf-8"))
 
-    @property
-    def finished(self) -> bool:
-        """Whether all its epochs are done."""
-        return bool(self.records) and self.checkpoint is None
-
     def begin(self) -> None:
         """Counts a start; raises FailedTrialError where so many have ended before the next epoch did."""
         if self.attempts >= _MOST_ATTEMPTS:
@@ -78,8 +73,6 @@ class Progress:
             (self.folder / before).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Notes that all epochs are done and removes what only going on would need."""
-        before, self.checkpoint = self.checkpoint, None
-        self._write()
-        if before is not None:
-            (self.folder / before).unlink(missing_ok=True)
+        """Removes what only going on would need."""
+        if self.checkpoint is not None:
+            (self.folder / self.checkpoint).unlink(missing_ok=True)

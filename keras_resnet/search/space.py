@@ -111,6 +111,8 @@ def parse_space(texts: Iterable[str]) -> Space:
                 f"A choice of the space must be FIELD=VALUE,VALUE,..., the field one of {', '.join(fields)}. "
                 f"Received: {text!r}.{suggest(name, fields)}"
             )
+        if name in given:
+            raise InputError(f"A field of the space may be given once. Received: {name} twice.")
         given[name] = tuple(_parse_value(name, item.strip(), text) for item in listed.split(",") if item.strip())
     return Space(**given)
 

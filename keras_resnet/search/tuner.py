@@ -31,11 +31,10 @@ _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do
 class _Keeper(keras.callbacks.Callback):
     """Saves a trial after each epoch, and ends it at once where its loss is no number."""
 
-    def __init__(self, progress: Progress, best: training.BestEpoch, kept: str) -> None:
+    def __init__(self, progress: Progress, best: training.BestEpoch) -> None:
         super().__init__()
-        self._progress, self._best, self._kept = progress, best, kept
+        self._progress, self._best = progress, best
         self._epoch = 0  # counted from 1
-        self.cut_short = False  # whether the last epoch was
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Notes the epoch's number."""
@@ -101,6 +100,7 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
             return
         if "verbose" in fit_kwargs and hasattr(self.oracle, "verbose"):
             self.oracle.verbose = fit_kwargs["verbose"]
+        self.save()  # KerasTuner would first at the end of a trial, and read no file of ours before
         finished = 0
         while True:
             trial = self.oracle.create_trial(self.tuner_id)
@@ -144,7 +144,7 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
         except Exception as error:
             if not _is_out_of_memory(error):
                 (folder / "error.txt").write_text(traceback.format_exc(), "utf-8")
-                Progress(folder).forgive()  # only starts that end without a word count
+                Progress(folder).forgive()
                 raise
             reason = f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         if trial.status != "COMPLETED":
@@ -154,8 +154,6 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
         """Trains the network of a trial, from its last epoch if it has any, and returns the kept epoch's figures."""
         hp, progress = trial.hyperparameters, Progress(self.get_trial_dir(trial.trial_id))
-        if progress.finished:  # the process ended before the oracle had heard of it
-            return _get_kept(training.BestEpoch(records=progress.records))
         progress.begin()
         recipe = self.hypermodel.sample(hp)[1]
         first_epoch = hp.values.get("tuner/initial_epoch", 0)
@@ -186,21 +184,14 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
             initial_epoch=first_epoch,
             best=best,
             resume=resume if progress.records else None,
-            **{**fit_kwargs, "callbacks": [keeper, *fit_kwargs.get("callbacks", ())]},
+            **{**fit_kwargs, "callbacks": [_Keeper(progress, best), *copy.deepcopy(fit_kwargs.get("callbacks", ()))]},
         )
         if best.interrupted:
-            progress.forgive()
+            progress.forgive()  # only starts that end without a word count
             raise KeyboardInterrupt
         if best.best_epoch is None:
             raise FailedTrialError("no epoch ended with a finite loss")
-        if keeper.cut_short:  # a callback of the caller's ended the training within an epoch
-            keeper.save()
-        progress.finish()
-        return _get_kept(best)
-
-
-def _get_kept(best: training.BestEpoch) -> dict[str, float]:
-    return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
+        return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
 
 
 class _TimedStub:
