@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -57,7 +58,26 @@ def _search(data, folder, **changes):
 
 
 @pytest.fixture(scope="session")
-def finished(npz, tmp_path_factory):
+def alongside(npz, tmp_path_factory):
+    """Two searches of one trial, by name: (folder, process). They run beside the first of the others."""
+    folder = tmp_path_factory.mktemp("alongside")
+    with np.load(npz) as arrays:
+        other = dict(arrays)
+    other["x_test"], other["y_test"] = draw_images(6, 8, 8, 1, 3, seed=77)
+    np.savez(folder / "other.npz", **other)
+    searches = {
+        "other test split": (folder / "a", _start(folder / "other.npz", folder / "a", "--trials", "1")),
+        "diverging": (folder / "b", _start(npz, folder / "b", "--trials", "1", "--space", "learning_rates=1e30")),
+    }
+    yield searches
+    for _, process in searches.values():
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def finished(npz, alongside, tmp_path_factory):
     """A search of three trials by one worker that nothing disturbed."""
     return _search(npz, tmp_path_factory.mktemp("searches") / "finished")
 
@@ -118,11 +138,11 @@ def _wait_until(condition, process=None, seconds=PATIENCE):
 
 
 def _find_children(process=None):
-    """The processes of searches, those of their children too."""
+    """The processes of the search that a process runs, this one by default."""
     with contextlib.suppress(psutil.Error):
         return [
             child
-            for child in psutil.Process(process.pid if process else None).children(recursive=True)
+            for child in psutil.Process(process.pid if process else None).children()
             if "keras_resnet.jobs.search_process" in _get_command(child)
         ]
     return []
@@ -252,21 +272,20 @@ def test_the_same_call_repeats_nothing_and_more_trials_add_to_it(npz, finished, 
             assert path.read_bytes() == content
 
 
-def test_the_test_split_is_not_looked_at(npz, finished, tmp_path):
-    with np.load(npz) as arrays:
-        other = dict(arrays)
-    other["x_test"], other["y_test"] = draw_images(6, 8, 8, 1, 3, seed=77)
-    np.savez(tmp_path / "other.npz", **other)
-    found = _search(tmp_path / "other.npz", tmp_path / "s", trials=1)
-    assert _tell(found) == _tell(finished)[:1]
+def test_the_test_split_is_not_looked_at(finished, alongside):
+    folder, process = alongside["other test split"]
+    output = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 0, output
+    assert _tell(jobs.load_search(folder)) == _tell(finished)[:1]
 
 
 # Deaths
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_workers_that_are_killed_lose_no_trial_and_change_no_result(npz, finished, planned, seed):
+@pytest.mark.parametrize(("seed", "trials"), [(0, 3), (1, 2), (2, 2)])
+def test_workers_that_are_killed_lose_no_trial_and_change_no_result(npz, finished, planned, seed, trials):
     """Two workers, each killed once: with its first trial, after a number of epochs and seconds that the seed draws."""
+    _limit(planned, trials)
     draw = random.Random(seed)
     moments = {f"worker{index}": (draw.randrange(3), draw.uniform(0, 1)) for index in range(2)}
     killed, over = {}, threading.Event()
@@ -289,23 +308,23 @@ def test_workers_that_are_killed_lose_no_trial_and_change_no_result(npz, finishe
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found = _search(npz, planned, workers=2)
+        found = _search(npz, planned, workers=2, trials=trials)
     finally:
         over.set()
         killer.join()
     assert set(killed) == {"worker0", "worker1"}
     starts = {name: found.record["processes"][name]["starts"] for name in killed}
     assert starts == {"worker0": 2, "worker1": 2}
-    assert _tell(found) == _tell(finished)
+    assert _tell(found) == _tell(finished)[:trials]
 
 
 def test_a_worker_above_its_memory_is_replaced_between_trials(npz, finished, planned, tmp_path, monkeypatch):
     code = "import keras_resnet.search.tuner as tuner\ntuner.Tuner._exceeds = lambda self, more: True"
     _customize(monkeypatch, tmp_path / "site", code)
-    _limit(planned, 2)
-    found = _search(npz, planned, trials=2)
-    assert found.record["processes"]["worker0"]["starts"] == 3  # the last one finds that nothing is left
-    assert _tell(found) == _tell(finished)[:2]
+    _limit(planned, 1)
+    found = _search(npz, planned, trials=1)
+    assert found.record["processes"]["worker0"]["starts"] == 2  # the second finds that nothing is left
+    assert _tell(found) == _tell(finished)[:1]
 
 
 def test_a_search_goes_on_after_ctrl_c_and_after_a_kill(npz, finished, planned):
@@ -457,19 +476,24 @@ def test_a_winner_that_cannot_be_trained(npz, finished, tmp_path, copied):
     refuses(r"at least one completed trial. Received: .*copied, where 0 have begun", search_dir=copied)
 
 
-def test_a_search_in_which_every_trial_fails_says_why(npz, tmp_path):
-    space = dataclasses.replace(SPACE, learning_rates=(1e30,))
-    found = _search(npz, tmp_path / "s", space=space, trials=1)
+def test_a_search_in_which_every_trial_fails_says_why(npz, alongside, tmp_path):
+    folder, process = alongside["diverging"]
+    output = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 2
+    found = jobs.load_search(folder)
     (trial,) = found.trials
     assert (trial.status, found.ranking, found.record["best"]) == ("FAILED", [], None)
     assert trial.reason.startswith(("loss became ", "val_loss became "))
     assert trial.reason.endswith(" in epoch 1")
-    with open(found.path / "leaderboard.csv", newline="") as file:
+    assert f"{trial.spec.name} failed: {trial.reason}\n0 trials completed, 1 failed; in {folder}\n" in output
+    with open(folder / "leaderboard.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["rank"], row["status"], row["reason"]) == ("", "failed", trial.reason)
-    assert not (found.path / "pareto.png").exists()
-    with pytest.raises(InputError, match=r"at least one completed trial. Received: .*, where 1 have begun"):
-        jobs.train(npz, search_dir=found.path, run_dir=tmp_path / "r")
+    assert not (folder / "pareto.png").exists()
+    message = r"at least one completed trial. Received: .*, where 1 have begun"
+    assert re.search(message, output)
+    with pytest.raises(InputError, match=message):
+        jobs.train(npz, search_dir=folder, run_dir=tmp_path / "r")
 
 
 # Bad input

@@ -129,10 +129,10 @@ def supervise(run: SearchRun, on_change: Callable[[tuple[TrialResult, ...]], obj
         SearchFailed: a child met a bug, or dies again and again.
     """
     try:
-        if run.chief is not None:
-            _start_chief(run)
-        for worker in run.workers:
-            worker.start()
+        children = [*([run.chief] if run.chief is not None else ()), *run.workers]
+        for child in children:  # workers load TensorFlow while the chief comes up
+            child.start()
+        _await_chief(run)
         over_since: float | None = None
         while not run.finished:
             time.sleep(POLL_SECONDS)
@@ -160,9 +160,9 @@ def supervise(run: SearchRun, on_change: Callable[[tuple[TrialResult, ...]], obj
             process.stop()
 
 
-def _start_chief(run: SearchRun) -> None:
-    assert run.chief is not None
-    run.chief.start()
+def _await_chief(run: SearchRun) -> None:
+    if run.chief is None:
+        return
     end = time.monotonic() + _CHIEF_START_SECONDS
     while time.monotonic() < end:
         if run.chief.poll() is not None:
