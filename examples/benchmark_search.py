@@ -11,6 +11,7 @@ Measured on 2 cores of an AMD EPYC with AVX-512: MEASURED
 """
 
 import argparse
+import contextlib
 import random
 import statistics
 import subprocess
@@ -104,13 +105,12 @@ def watch_memory(data: str) -> None:
         table = Path(folder) / "leaderboard.csv"
         finished = table.read_text().count(",completed,") if table.exists() else 0
         for name, process in (("supervisor", supervisor), ("chief", find_chief(supervisor))):
-            if process is not None and process.is_running():
-                try:
-                    sizes[name, finished] = process.memory_info().rss / 2**20
-                except psutil.Error:
-                    continue
+            if process is not None:
+                with contextlib.suppress(psutil.Error):  # ended in between
+                    resident = process.memory_info().rss / 2**20
+                    sizes[name, finished] = resident or sizes.get((name, finished), 0)  # 0: ended, not yet waited for
     for name in ("supervisor", "chief"):
-        counts = [finished for other, finished in sizes if other == name and finished >= 2]
+        counts = [finished for other, finished in sizes if other == name and finished >= 2 and sizes[other, finished]]
         early, late = sizes[name, min(counts)], sizes[name, max(counts)]
         print(
             f"{name}: {early:.0f} MiB after {min(counts)} trials, {late:.0f} MiB after {max(counts)} "

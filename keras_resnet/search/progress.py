@@ -21,7 +21,7 @@ class Progress:
         self.folder = Path(folder)
         self.records: list[dict[str, float]] = []
         self.checkpoint: str | None = None  # weights and optimizer after the last of the records
-        self.attempts = 0  # starts since the last epoch that was finished
+        self.attempts = 0  # starts that came to the epoch after those records
         self.seconds = 0.0  # of work, without the parts of epochs that were lost
         self._since = time.monotonic()
         state = self._read()
@@ -44,16 +44,25 @@ class Progress:
         }
         write_beside(self.folder / PROGRESS_FILE, lambda path: path.write_text(json.dumps(state), "utf-8"))
 
-    def begin(self) -> None:
-        """Counts a start; raises FailedTrialError where so many have ended before the next epoch did."""
+    def begin(self, first_epoch: int = 0) -> None:
+        """Counts a start; raises FailedTrialError where so many have ended before the next epoch did.
+
+        Args:
+            first_epoch: epochs that the trial this one goes on from has done.
+        """
         if self.attempts >= _MOST_ATTEMPTS:
             from keras_tuner.errors import FailedTrialError
 
             raise FailedTrialError(
-                f"the worker died {self.attempts} times in epoch {len(self.records) + 1} of this trial: out of memory?"
+                f"the worker died {self.attempts} times in epoch {self.count_epochs(first_epoch) + 1} of this trial: "
+                "out of memory?"
             )
         self.attempts += 1
         self._write()
+
+    def count_epochs(self, first_epoch: int = 0) -> int:
+        """How many epochs the network has seen."""
+        return int(self.records[-1]["epoch"]) if self.records else first_epoch
 
     def forgive(self) -> None:
         """Forgets the starts that ended early: whoever starts the search again means to go on."""
@@ -65,7 +74,7 @@ class Progress:
         """Saves weights and optimizer, then the records that name them, then removes what came before."""
         before, self.checkpoint = self.checkpoint, f"epoch_{len(records)}.weights.h5"
         write_beside(self.folder / self.checkpoint, model.save_weights)
-        self.records, self.attempts = list(records), 0
+        self.records, self.attempts = list(records), 1  # this start is at the next epoch now
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
         self._write()

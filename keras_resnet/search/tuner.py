@@ -25,6 +25,7 @@ from keras_resnet.search.hypermodel import HyperResNet
 from keras_resnet.search.oracles import REASON_FILE, WholeTuner, make_oracle
 from keras_resnet.search.progress import Progress
 
+ERROR_FILE = "error.txt"  # in a trial's folder: the traceback of what is no trial's own fault
 _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do yet
 
 
@@ -123,7 +124,9 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
     def on_trial_end(self, trial: Any) -> None:
         """Tells the oracle; only then is what going on would need removed."""
         super().on_trial_end(trial)
-        Progress(self.get_trial_dir(trial.trial_id)).finish()
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        Progress(folder).finish()
+        (folder / ERROR_FILE).unlink(missing_ok=True)  # of a bug that is mended
 
     def _estimate(self, trial: Any) -> int:
         spec, _ = self.hypermodel.sample(trial.hyperparameters)
@@ -143,7 +146,7 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
             reason = str(error)
         except Exception as error:
             if not _is_out_of_memory(error):
-                (folder / "error.txt").write_text(traceback.format_exc(), "utf-8")
+                (folder / ERROR_FILE).write_text(traceback.format_exc(), "utf-8")
                 Progress(folder).forgive()
                 raise
             reason = f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -154,9 +157,9 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
         """Trains the network of a trial, from its last epoch if it has any, and returns the kept epoch's figures."""
         hp, progress = trial.hyperparameters, Progress(self.get_trial_dir(trial.trial_id))
-        progress.begin()
-        recipe = self.hypermodel.sample(hp)[1]
         first_epoch = hp.values.get("tuner/initial_epoch", 0)
+        progress.begin(first_epoch)
+        recipe = self.hypermodel.sample(hp)[1]
         epochs = hp.values.get("tuner/epochs", fit_kwargs.pop("epochs", None) or recipe.epochs)
         keras.backend.clear_session()
         gc.collect()
@@ -167,7 +170,7 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
 
         def resume() -> int:
             load_weights(model, progress.folder / str(progress.checkpoint))
-            return int(progress.records[-1]["epoch"])
+            return progress.count_epochs()
 
         kept = self._get_checkpoint_fname(trial.trial_id)  # where KerasTuner's get_best_models looks
 
