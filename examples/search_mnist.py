@@ -5,7 +5,7 @@
 The same as `keras-resnet search mnist ...` and `keras-resnet train mnist --from FOLDER`. Interrupted, the same command
 goes on where it was.
 
-Measured on 2 cores of an AMD EPYC with AVX-512: MEASURED
+Measured on 2 cores of an AMD EPYC with AVX-512: 18 of 20 trials in 7 minutes, when it was stopped; not yet whole.
 """
 
 import argparse
@@ -40,8 +40,9 @@ def main() -> None:
         train_size=args.train_size,
         recipe=recipe,
         search_dir=args.folder,
-        on_change=lambda trials: print(f"{sum(t.status == 'COMPLETED' for t in trials)} of {len(trials)} trials done"),
+        on_change=show,
     )
+    print()
     for trial in search.ranking[:5]:
         print(f"{trial.kept['val_accuracy']:.4f} after {trial.epochs} epochs: {trial.spec.name}, {trial.parameters:,}")
 
@@ -49,6 +50,12 @@ def main() -> None:
     print(
         f"winner {run.spec.name}, {search.best.parameters:,} parameters: test accuracy {run.record['test']['accuracy']:.4f}"
     )
+
+
+def show(trials: tuple) -> None:
+    """Epochs done of all trials begun, on one line."""
+    done, begun = sum(len(trial.records) for trial in trials), len(trials)
+    print(f"\r{begun} trials begun, {done} epochs done", end="", flush=True)
 
 
 if __name__ == "__main__":
