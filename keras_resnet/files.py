@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keras_resnet.errors import SaveError
@@ -32,3 +33,16 @@ def write_beside(path: str | os.PathLike[str], writer: Callable[[Path], object],
     except Exception as error:  # h5py and zipfile have errors of their own for a full disk
         partial.unlink(missing_ok=True)
         raise SaveError(f"{target} could not be written: {error}.{f' {hint}' if hint else ''}") from error
+
+
+def dump_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Writes `rows`, all with the keys of the first, under a header."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def make_slug(name: str) -> str:
+    """The last part of a name or path, as a part of a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in os.path.basename(os.path.normpath(name)))

@@ -108,13 +108,12 @@ class _TrialTable:
     @staticmethod
     def _cells(trial: Any) -> tuple[str, ...]:
         kept = trial.kept
-        done = int(trial.records[-1]["epoch"]) if trial.records else trial.first_epoch
         state = {"RUNNING": "", "COMPLETED": "", "FAILED": f" failed: {trial.reason}"}[trial.status]
         return (
             trial.trial_id,
             f"{trial.parameters:,}",
             f"{trial.multiply_adds:,}",
-            f"{done}/{trial.epochs}",
+            f"{trial.epochs_done}/{trial.epochs}",
             f"{kept['val_accuracy']:.4f}" if kept else "",
             f"{kept['val_loss']:.4f}" if kept else "",
             f"{trial.spec.name}{state}",

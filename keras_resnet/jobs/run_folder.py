@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime
 import json
 import os
@@ -17,7 +16,7 @@ import psutil
 
 from keras_resnet.data import ImageData
 from keras_resnet.errors import InputError, SaveError
-from keras_resnet.files import PARTIAL, write_beside
+from keras_resnet.files import PARTIAL, dump_csv, write_beside
 from keras_resnet.recipes import Preprocessing, Recipe
 from keras_resnet.specs import ResNetSpec
 
@@ -134,14 +133,7 @@ class RunFolder:
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Writes `rows`, all with the keys of the first, under a header."""
-
-        def writer(path: Path) -> None:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, list(rows[0]))
-                table.writeheader()
-                table.writerows(rows)
-
-        self.write(name, writer)
+        self.write(name, lambda path: dump_csv(rows, path))
 
 
 @dataclass(frozen=True)

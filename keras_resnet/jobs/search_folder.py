@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
@@ -14,7 +13,7 @@ from typing import Any
 import psutil
 
 from keras_resnet.errors import InputError, SaveError
-from keras_resnet.files import write_beside
+from keras_resnet.files import dump_csv, write_beside
 from keras_resnet.recipes import Preprocessing, Recipe
 from keras_resnet.search import PROGRESS_FILE, Budget, Candidates, Progress, Space
 from keras_resnet.specs import ResNetSpec, count_totals
@@ -52,6 +51,11 @@ class TrialResult:
         """The record of the epoch with the lowest validation loss."""
         return min(self.records, key=lambda record: record["val_loss"], default=None)
 
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs the network has seen."""
+        return int(self.records[-1]["epoch"]) if self.records else self.first_epoch
+
     def to_row(self, rank: int | None) -> dict[str, Any]:
         """The trial as a row of the leaderboard."""
         kept = self.kept or {}
@@ -62,7 +66,7 @@ class TrialResult:
             "network": self.spec.name,
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
-            "epochs": int(self.records[-1]["epoch"]) if self.records else self.first_epoch,
+            "epochs": self.epochs_done,
             "val_accuracy": kept.get("val_accuracy", ""),
             "val_loss": kept.get("val_loss", ""),
             "learning_rate": self.recipe.learning_rate,
@@ -209,16 +213,8 @@ class SearchFolder:
         ranking = search.ranking
         rows = [trial.to_row(rank) for rank, trial in enumerate(ranking, start=1)]
         rows += [trial.to_row(None) for trial in search.trials if trial not in ranking]
-        if not rows:
-            return
-
-        def writer(path: Path) -> None:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, list(rows[0]))
-                table.writeheader()
-                table.writerows(rows)
-
-        write_beside(self.path / LEADERBOARD_FILE, writer)
+        if rows:
+            write_beside(self.path / LEADERBOARD_FILE, lambda path: dump_csv(rows, path))
 
 
 def load_search(path: str | os.PathLike[str]) -> Search:
@@ -230,6 +226,12 @@ def load_search(path: str | os.PathLike[str]) -> Search:
             f"A search folder must be one that 'keras-resnet search' wrote. Received: {path}, without {SEARCH_FILE}."
         )
     return Search(folder.path, record, folder.read_trials(record))
+
+
+def absolute_data(data: str | os.PathLike[str]) -> str:
+    """A path as seen from any folder; a name as it is."""
+    text = os.fspath(data)
+    return os.path.abspath(text) if os.path.exists(text) else text
 
 
 def make_candidates(record: Mapping[str, Any]) -> Candidates:

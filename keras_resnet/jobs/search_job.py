@@ -16,13 +16,14 @@ from typing import Any
 import psutil
 
 from keras_resnet.errors import InputError, check_choice, is_count
-from keras_resnet.files import write_beside
+from keras_resnet.files import make_slug, write_beside
 from keras_resnet.jobs.search_folder import (
     LOGS_FOLDER,
     PARETO_FILE,
     Search,
     SearchFolder,
     TrialResult,
+    absolute_data,
     load_search,
 )
 from keras_resnet.jobs.search_process import DONE
@@ -127,7 +128,7 @@ def search(
     given = dict(recipe or {})
     Recipe.from_dict(given)
     request = {
-        "data": _absolute(data),
+        "data": absolute_data(data),
         "data_dir": os.path.abspath(data_dir) if data_dir is not None else None,
         "tuner": tuner,
         "objective": objective,
@@ -138,8 +139,7 @@ def search(
         "train_size": train_size,
         "recipe": given,
     }
-    name = "".join(c if c.isalnum() else "_" for c in os.path.basename(os.path.normpath(os.fspath(data))))
-    folder = SearchFolder(search_dir or f"searches/{name}_{tuner}_seed{given.get('seed', 0)}")
+    folder = SearchFolder(search_dir or f"searches/{make_slug(os.fspath(data))}_{tuner}_seed{given.get('seed', 0)}")
     if not service.runs_chief:
         record = _await_record(folder, request, chief_timeout)
         supervise(_make_run(folder, record, service, workers, threads, limit, chief_timeout), on_change)
@@ -291,10 +291,9 @@ def _write_results(run: SearchRun) -> None:
     record["seconds"] = round(record.get("seconds", 0.0) + seconds, 1)
     record["status"] = "finished" if run.finished else "stopped"
     record["updated"] = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    children = [*run.workers, *([run.chief] if run.chief is not None else ())]
     record["processes"] = {
         "supervisor_bytes": psutil.Process().memory_info().rss,
-        **{child.name: {"starts": child.starts, "peak_bytes": child.peak_bytes} for child in children},
+        **{child.name: {"starts": child.starts, "peak_bytes": child.peak_bytes} for child in run.children},
     }
     search = Search(run.folder.path, record, trials)
     ranking = search.ranking
@@ -320,12 +319,6 @@ def _write_results(run: SearchRun) -> None:
             [trial.to_row(None) for trial in ranking], title=f"{record['plan']['name']}: {len(ranking)} trials"
         )
         write_beside(run.folder.path / PARETO_FILE, lambda path: plots.save_figure(figure, path))
-
-
-def _absolute(data: str | os.PathLike[str]) -> str:
-    """A path as seen from any folder; a name as it is."""
-    text = os.fspath(data)
-    return os.path.abspath(text) if os.path.exists(text) else text
 
 
 def _count_cores() -> int:

@@ -115,6 +115,11 @@ class SearchRun:
     finished: bool = False
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def children(self) -> list[ChildProcess]:
+        """The chief, where it runs here, and the workers."""
+        return [*([self.chief] if self.chief is not None else ()), *self.workers]
+
 
 def make_environment(**changes: str) -> dict[str, str]:
     """The environment of a child: this one's, with `changes`."""
@@ -129,8 +134,7 @@ def supervise(run: SearchRun, on_change: Callable[[tuple[TrialResult, ...]], obj
         SearchFailed: a child met a bug, or dies again and again.
     """
     try:
-        children = [*([run.chief] if run.chief is not None else ()), *run.workers]
-        for child in children:  # workers load TensorFlow while the chief comes up
+        for child in run.children:  # workers load TensorFlow while the chief comes up
             child.start()
         _await_chief(run)
         over_since: float | None = None
@@ -156,8 +160,8 @@ def supervise(run: SearchRun, on_change: Callable[[tuple[TrialResult, ...]], obj
                 over_since = over_since or time.monotonic()
                 run.finished = not run.service.shared or time.monotonic() - over_since > _GRACE_SECONDS
     finally:
-        for process in (*run.workers, *([run.chief] if run.chief is not None else ())):
-            process.stop()
+        for child in reversed(run.children):  # the chief last
+            child.stop()
 
 
 def _await_chief(run: SearchRun) -> None:

@@ -18,6 +18,7 @@ from keras_resnet import plots, training
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.folders import check_decodable
 from keras_resnet.errors import InputError
+from keras_resnet.files import make_slug
 from keras_resnet.jobs.run_folder import (
     CHECKPOINT_FILE,
     CONFUSION_FILE,
@@ -32,7 +33,7 @@ from keras_resnet.jobs.run_folder import (
     describe_versions,
     load_run,
 )
-from keras_resnet.jobs.search_folder import Search, get_preprocessing, load_search
+from keras_resnet.jobs.search_folder import Search, absolute_data, get_preprocessing, load_search
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
@@ -159,7 +160,7 @@ def train(
         where = os.path.abspath(data_dir) if data_dir is not None else None
         plan = _make_plan(os.fspath(data), where, images, spec, image_size_pixels, train_size, test_size, recipe)
         del images
-    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{_slug(plan.images.name)}_seed{recipe.seed}")
+    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{make_slug(plan.images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
@@ -197,7 +198,7 @@ def _take_winner(
     if model is not None:
         raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
     searched, name = found.record["request"]["data"], os.fspath(data)
-    if searched != (os.path.abspath(name) if os.path.exists(name) else name):
+    if searched != absolute_data(name):
         raise InputError(
             f"The winner of {found.path} is for {searched}. Received: {name}. For other data pass its spec: "
             "train(data, model=load_search(path).best.spec)."
@@ -359,10 +360,6 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
             except InputError as undecodable:
                 raise undecodable from error
         raise
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in os.path.basename(os.path.normpath(name)))
 
 
 def _log_plan(plan: _Plan) -> None:

@@ -130,7 +130,7 @@ class Candidates:
             hp.Choice(
                 "shift_fraction",
                 list(fractions),
-                default=min(fractions, key=lambda value: abs(value - self.recipe.shift_fraction)),
+                default=_near(fractions, self.recipe.shift_fraction),
                 ordered=True,
             )
 
