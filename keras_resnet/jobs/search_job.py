@@ -151,8 +151,9 @@ def search(
     try:
         record["request"]["trials"] = max(trials, record["request"]["trials"])
         folder.write(record)
-        for path in folder.trials_path.glob("trial_*"):
-            Progress(path).forgive()
+        for trial in folder.read_trials(record):
+            if trial.status == "RUNNING":  # the files of finished trials stay as they are
+                Progress(folder.trials_path / f"trial_{trial.trial_id}").forgive()
         run = _make_run(folder, record, service, workers, threads, limit, chief_timeout)
         try:
             supervise(run, on_change)
@@ -208,7 +209,7 @@ def _plan(request: Mapping[str, Any], memory: int | None) -> dict[str, Any]:
             folder / "plan.log",
             folder / "error.json",
             ("plan", str(asked), str(answer)),
-            make_environment(KERAS_BACKEND="tensorflow"),
+            make_environment(),
         )
         process.start()
         try:
@@ -261,13 +262,10 @@ def _make_run(
 
     run = SearchRun(folder, record, service, None)
     if service.runs_chief:
-        # The oracle computes nothing on tensors: without TensorFlow the chief takes a third of the memory.
-        run.chief = make("chief", ("chief", folder.path), KERAS_BACKEND="numpy", CUDA_VISIBLE_DEVICES="")
+        run.chief = make("chief", ("chief", folder.path), CUDA_VISIBLE_DEVICES="")  # the oracle needs no GPU
     for index in range(workers):
         arguments = ("worker", folder.path, index, threads, worker_memory, chief_timeout)
-        run.workers.append(
-            make(f"{service.worker_prefix}{index}", arguments, KERAS_BACKEND="tensorflow", OMP_NUM_THREADS=str(threads))
-        )
+        run.workers.append(make(f"{service.worker_prefix}{index}", arguments, OMP_NUM_THREADS=str(threads)))
     plan = record["plan"]
     log.info(
         "%s: %d training and %d validation images of %s; chief at %s:%d; %d workers of %d threads and %.1f GB each",

@@ -61,7 +61,7 @@ def plan(request_path: str, plan_path: str) -> int:
 
 
 def chief(folder: str) -> int:
-    """KerasTuner's chief: hands out trials over gRPC until all are done. It needs no TensorFlow."""
+    """KerasTuner's chief: hands out trials over gRPC until all are done."""
     from keras_resnet.jobs.search_folder import TRIALS_FOLDER
     from keras_resnet.search import make_oracle
     from keras_resnet.search.oracles import WholeTuner

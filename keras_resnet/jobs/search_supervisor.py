@@ -122,8 +122,9 @@ class SearchRun:
 
 
 def make_environment(**changes: str) -> dict[str, str]:
-    """The environment of a child: this one's, with `changes`."""
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONUNBUFFERED": "1", **changes}
+    """The environment of a child: this one's, with `changes`; training is on Keras' TensorFlow backend."""
+    fixed = {"KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **fixed, **changes}
 
 
 def supervise(run: SearchRun, on_change: Callable[[tuple[TrialResult, ...]], object] | None) -> None:
