@@ -16,7 +16,7 @@ import wrapt
 from keras_resnet.specs import TABLE as _TABLE
 
 _HOMES = {
-    "keras_resnet.errors": ("InputError", "SaveError", "SearchFailed"),
+    "keras_resnet.errors": ("ExportFailed", "InputError", "SaveError", "SearchFailed"),
     "keras_resnet.specs": (
         "Dialect",
         "ResNetSpec",
@@ -45,8 +45,9 @@ _HOMES = {
         "resize_with_pad",
         "split_stratified",
     ),
+    "keras_resnet.export": ("export_format", "export_saved_model", "fold_batchnorm"),
     "keras_resnet.training": ("compile_model", "reestimate_batchnorm"),
-    "keras_resnet.jobs": ("evaluate", "load_search", "predict", "train"),
+    "keras_resnet.jobs": ("evaluate", "export_run", "load_search", "predict", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("search",)  # reached as attributes too: keras_resnet.search.HyperResNet
@@ -63,9 +64,10 @@ if TYPE_CHECKING:
         resize_with_pad,
         split_stratified,
     )
-    from keras_resnet.errors import InputError, SaveError, SearchFailed
+    from keras_resnet.errors import ExportFailed, InputError, SaveError, SearchFailed
+    from keras_resnet.export import export_format, export_saved_model, fold_batchnorm
     from keras_resnet.growth import deepen
-    from keras_resnet.jobs import evaluate, load_search, predict, train
+    from keras_resnet.jobs import evaluate, export_run, load_search, predict, train
     from keras_resnet.layers import GroupedConv1D, GroupedConv2D
     from keras_resnet.models import build, load_model, stage_outputs
     from keras_resnet.recipes import Preprocessing, Recipe

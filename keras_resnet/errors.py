@@ -18,6 +18,10 @@ class SearchFailed(RuntimeError):
     """A search was stopped by an error that is no trial's own, such as a bug; the message has its traceback."""
 
 
+class ExportFailed(RuntimeError):
+    """An exported model could not be run or does not give what the Keras model gives; nothing of it is left."""
+
+
 def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
     names = {name.lower(): name for name in allowed}

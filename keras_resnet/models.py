@@ -28,11 +28,12 @@ from keras_resnet.specs import (
 # Keras walks a functional graph recursively: a frame or two for each layer on the longest path, and a block has up to
 # twenty layers. The rest is room for the caller's own frames.
 _FRAMES_PER_BLOCK = 64
-_LARGE_FILE_LIMIT = 1_000_000  # recursion limit while a file of unknown depth is loaded
+_ANY_DEPTH = 1_000_000  # recursion limit for a graph of unknown depth
 
 
 @contextlib.contextmanager
-def _recursion_limit(frames: int) -> Iterator[None]:
+def deep_graph(frames: int = _ANY_DEPTH) -> Iterator[None]:
+    """Raises Python's recursion limit while Keras walks a graph, by default for one of unknown depth."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, frames))
     try:
@@ -124,7 +125,7 @@ def build(
             check_input_shape(spec, default_shape if input_shape is None else input_shape), name="images"
         )
 
-    with _recursion_limit(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
+    with deep_graph(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
         block_function = block or blocks.BLOCK_FUNCTIONS[spec.block]
         for place in iter_blocks(spec):
@@ -214,7 +215,7 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> keras.M
     """
     if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
         raise InputError(f"A saved model must be a .keras file. Received: {path!r}, which is not a file.")
-    with _recursion_limit(_LARGE_FILE_LIMIT):
+    with deep_graph():
         try:
             return keras.saving.load_model(path, compile=compile, safe_mode=True)
         except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
@@ -228,7 +229,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         InputError: the file holds no weights, or those of another network.
     """
     try:
-        with _recursion_limit(_LARGE_FILE_LIMIT):
+        with deep_graph():
             model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"{os.fspath(path)} does not hold weights of {model.name}: {error}") from error

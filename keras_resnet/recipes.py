@@ -71,6 +71,16 @@ class Preprocessing(Record):
         """(height, width, channels) of the network's input."""
         return (*self.image_size_pixels, self.channels)
 
+    @property
+    def scale(self) -> list[float]:
+        """`1 / (255 std)` per channel: the normalisation is `pixel * scale + offset`, one multiply-add."""
+        return [1.0 / (255.0 * std) for std in self.std]
+
+    @property
+    def offset(self) -> list[float]:
+        """`-mean / std` per channel."""
+        return [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+
 
 @dataclass(frozen=True)
 class Recipe(Record):

@@ -14,6 +14,7 @@ LEVELS = {
     "files": 0,
     "specs": 0,
     "recipes": 0,
+    "versions": 0,
     "layers": 1,
     "blocks": 1,
     "data": 1,
@@ -28,7 +29,7 @@ LEVELS = {
     "benchmark": 4,
     "cli": 5,
 }
-STDLIB_ONLY = ("errors", "files", "specs", "recipes")
+STDLIB_ONLY = ("errors", "files", "specs", "recipes", "versions")
 ALLOWED = {  # what a module may take from outside, beyond the standard library
     "blocks": {"keras"},
     "plots": {"matplotlib", "numpy"},
@@ -38,6 +39,10 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     "growth": {"keras", "numpy"},
     "data": {"numpy", "tensorflow", "tensorflow_datasets", "sklearn", "PIL", "tqdm"},
     "training": {"keras", "numpy", "sklearn", "tensorflow"},
+    "export": {
+        *("keras", "numpy", "tensorflow", "tensorflow_serving", "PIL", "sklearn"),
+        *("onnxruntime", "ai_edge_litert", "openvino"),
+    },
     "search": {"keras", "keras_tuner", "numpy", "psutil", "grpc"},
     "jobs": {"keras", "numpy", "psutil", "tensorflow"},
     "cli": {"click", "rich"},

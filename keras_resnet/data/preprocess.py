@@ -9,13 +9,50 @@ import tensorflow as tf
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import Preprocessing
 
+MAX_PIXELS = 64_000_000  # of an encoded image: what it takes in memory when decoded is three times as many bytes
 
-def decode(encoded: Any, channels: int) -> tf.Tensor:
+_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+
+def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """`uint8 pixels` of one PNG or JPEG: a scalar string to (height, width, channels).
 
     Colour becomes gray where `channels` is 1 and gray becomes colour where it is 3; an alpha channel is dropped.
+
+    Args:
+        encoded: the bytes of the file.
+        channels: 1 or 3.
+        max_pixels: height times width above which an image is refused.
+
+    Raises:
+        tf.errors.InvalidArgumentError: not a PNG or JPEG (a GIF would lose all pictures but one), a JPEG in CMYK, whose
+            colours TensorFlow can only guess, too large, or broken.
     """
+    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
+    is_png = tf.strings.substr(encoded, 0, len(_PNG_START)) == _PNG_START
+    # Read from the header, before anything is decoded.
+    height, width, components = tf.unstack(
+        tf.cond(is_jpeg, lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64), lambda: _png_shape(encoded))
+    )
+    checks = (
+        tf.debugging.Assert(is_jpeg | is_png, ["An image must be a PNG or JPEG. Received bytes of neither."]),
+        tf.debugging.Assert(components <= 3, ["A JPEG must be in gray or RGB colours. Received: CMYK."]),
+        tf.debugging.Assert(
+            height * width <= max_pixels,
+            [f"An image must have at most {max_pixels:,} pixels. Received, height and width:", height, width],
+        ),
+    )
+    with tf.control_dependencies([check for check in checks if check is not None]):  # None outside a graph
+        encoded = tf.identity(encoded)
     return tf.io.decode_image(encoded, channels=channels, dtype=tf.uint8, expand_animations=False)
+
+
+def _png_shape(encoded: Any) -> tf.Tensor:
+    """(height, width, 1) from where a PNG has them; meaningless for other bytes."""
+    start = tf.strings.join([tf.strings.substr(encoded, 0, 24), b"\0" * 24])  # so that short ones are long enough
+    numbers = tf.cast(tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.uint8), tf.int64)
+    width, height = tf.unstack(tf.reduce_sum(tf.reshape(numbers, (2, 4)) * [1 << 24, 1 << 16, 1 << 8, 1], axis=1))
+    return tf.stack([height, width, tf.constant(1, tf.int64)])
 
 
 def fitted_size(height: Any, width: Any, target_height: int, target_width: int) -> tuple[Any, Any, Any, Any]:
@@ -93,9 +130,8 @@ def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
 def normalise(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
     """`(images / 255 - mean) / std` per channel, float32: (..., channels) of pixel values 0-255 to the same shape."""
     # One multiply-add per value: the constants are folded in float64.
-    scale = [1.0 / (255.0 * std) for std in preprocessing.std]
-    offset = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
-    return tf.cast(images, tf.float32) * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
+    scale, offset = tf.constant(preprocessing.scale, tf.float32), tf.constant(preprocessing.offset, tf.float32)
+    return tf.cast(images, tf.float32) * scale + offset
 
 
 def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:

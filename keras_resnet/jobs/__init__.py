@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 # Loaded on first use: the supervisor of a search needs no TensorFlow.
 _HOMES = {
+    "export_run": "export_job",
     "Prediction": "inference",
     "evaluate": "inference",
     "predict": "inference",
@@ -22,6 +23,7 @@ __all__ = [
     "Run",
     "Search",
     "evaluate",
+    "export_run",
     "load_run",
     "load_search",
     "predict",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from keras_resnet.jobs.export_job import export_run
     from keras_resnet.jobs.inference import Prediction, evaluate, predict
     from keras_resnet.jobs.run_folder import Run, load_run
     from keras_resnet.jobs.search_folder import Search, load_search

@@ -11,10 +11,10 @@ import numpy as np
 
 from keras_resnet import data as data_module
 from keras_resnet import training
-from keras_resnet.data import Split
+from keras_resnet.data import ImageData, Split
 from keras_resnet.data.folders import read_header
 from keras_resnet.errors import InputError
-from keras_resnet.jobs.run_folder import load_run
+from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.jobs.train_job import draw_test, naming_undecodable
 from keras_resnet.models import load_model
 
@@ -47,6 +47,15 @@ def evaluate(
         raise InputError(f"test-size must be a number of images or 'all'. Received: {test_size!r}.")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: {batch_size}.")
+    images = load_run_data(run, data_dir)
+    test = draw_run_test(run, images, test_size)
+    dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=batch_size or run.recipe.batch_size)
+    with naming_undecodable(test):
+        return training.evaluate(load_model(run.model_path), dataset, test.labels, verbose=verbose)
+
+
+def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
+    """Loads the data that a run was trained on; raises InputError where it is gone or has become another."""
     recorded = run.record["data"]
     images = data_module.load_data(recorded["name"], data_dir=data_dir or recorded.get("data_dir"))
     if images.source != recorded["source"]:
@@ -58,11 +67,13 @@ def evaluate(
             f"The data must have the classes that {run.path} was trained on, {', '.join(run.class_names)}. "
             f"Received: {', '.join(images.class_names)}."
         )
-    size = recorded["test_size"] if test_size is None else None if test_size == "all" else int(test_size)
-    test = draw_test(images, size, run.recipe.seed)
-    dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=batch_size or run.recipe.batch_size)
-    with naming_undecodable(test):
-        return training.evaluate(load_model(run.model_path), dataset, test.labels, verbose=verbose)
+    return images
+
+
+def draw_run_test(run: Run, images: ImageData, test_size: int | str | None = None) -> Split:
+    """The test images of a run: those it used, "all", or a number drawn by its seed."""
+    size = run.record["data"]["test_size"] if test_size is None else None if test_size == "all" else int(test_size)
+    return draw_test(images, size, run.recipe.seed)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
 _LOCK_FILE = "running.json"
+# What decides a result beyond Keras and TensorFlow.
+RESULT_PACKAGES = ("tensorflow-datasets", "numpy", "scikit-learn")
 
 
 class RunFolder:
@@ -167,6 +169,11 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         )
     try:
         record = json.loads((folder / RUN_FILE).read_text("utf-8"))
+        if not record.get("preprocessing"):
+            raise InputError(
+                f"A run must store its preprocessing, or images cannot be prepared as in training. Received: {folder}, "
+                f"whose {RUN_FILE} has none."
+            )
         return Run(
             folder,
             ResNetSpec.from_dict(record["model"]["spec"]),
@@ -175,7 +182,9 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             tuple(record["data"]["class_names"]),
             record,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
 
 
@@ -205,16 +214,3 @@ def describe_machine() -> dict[str, Any]:
         ],
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
     }
-
-
-def describe_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"python": platform.python_version()}
-    for package in ("keras-native-resnet", "keras", "tensorflow", "tensorflow-datasets", "numpy", "scikit-learn"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

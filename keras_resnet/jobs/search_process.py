@@ -24,9 +24,10 @@ SEARCH_VALIDATION_SPLIT = 0.2  # twice that of a training: here it has to tell n
 def plan(request_path: str, plan_path: str) -> int:
     """Loads the data once and decides all that trials share."""
     from keras_resnet import data as data_module
-    from keras_resnet.jobs.run_folder import describe_data, describe_machine, describe_versions
+    from keras_resnet.jobs.run_folder import RESULT_PACKAGES, describe_data, describe_machine
     from keras_resnet.jobs.search_folder import make_candidates
     from keras_resnet.jobs.train_job import draw_training
+    from keras_resnet.versions import describe_versions
 
     request = json.loads(Path(request_path).read_text("utf-8"))
     memory = request.pop("default_memory")
@@ -51,7 +52,7 @@ def plan(request_path: str, plan_path: str) -> int:
             "budget": {**request["budget"], "max_memory": request["budget"]["max_memory"] or memory},
             "train_images": len(train),
             "validation_images": len(validation) if validation is not None else 0,
-            "versions": describe_versions(),
+            "versions": describe_versions(*RESULT_PACKAGES),
             "machine": describe_machine(),
         },
     }

@@ -25,18 +25,19 @@ from keras_resnet.jobs.run_folder import (
     CURVES_FILE,
     HISTORY_FILE,
     MODEL_FILE,
+    RESULT_PACKAGES,
     RUN_FILE,
     Run,
     RunFolder,
     describe_data,
     describe_machine,
-    describe_versions,
     load_run,
 )
 from keras_resnet.jobs.search_folder import Search, absolute_data, get_preprocessing, load_search
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
+from keras_resnet.versions import describe_versions
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +322,7 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
         "validation": {"accuracy": kept["val_accuracy"], "loss": kept["val_loss"]} if "val_loss" in kept else None,
         "test": evaluation.to_dict(),
         "seconds": watch.seconds(),
-        "versions": describe_versions(),
+        "versions": describe_versions(*RESULT_PACKAGES),
         "machine": describe_machine(),
     }
 

@@ -1,0 +1,193 @@
+"""Rewriting a trained network for inference: BN folded into convolutions, random layers removed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.errors import InputError
+from keras_resnet.layers import GroupedConv1D, GroupedConv2D
+from keras_resnet.models import deep_graph
+
+# Layers with the kernel's filters last, so that one factor per filter can be folded in.
+_LINEAR = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Dense,
+    GroupedConv1D,
+    GroupedConv2D,
+)
+_IDENTITIES = (  # in inference; stochastic depth is a Dropout with one draw per image
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+_GROUPED = {keras.layers.Conv1D: GroupedConv1D, keras.layers.Conv2D: GroupedConv2D}
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """`scale y + shift` per channel."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def fold_batchnorm(model: keras.Model) -> keras.Model:
+    """`conv(x; s W) + s (b - mean) + beta`, with `s = gamma / sqrt(variance + epsilon)`: BN inside the convolutions.
+
+    What inference computes, in fewer operations: each BN goes into the convolution (or Dense layer) before it where that feeds
+    nothing else and has no activation, also through a concatenation of convolutions; dropout and stochastic depth are
+    removed. BN that follows something else, as the first of each pre-activation block, stays. Jacob et al. 2018
+    (arXiv:1712.05877), section 3.2.
+
+    Args:
+        model: a functional or Sequential model with inputs, trained or not; it is left as it is. Models nested in it are
+            folded too. Layers that are called several times stay as they are.
+
+    Returns:
+        A new functional model with the same inputs, outputs and layer names (but for what is gone), outputs equal to
+        1e-4 of their scale; not compiled. It is for inference: training it goes on without BN.
+
+    Raises:
+        InputError: not a model, or one whose layers are not known to Keras (a subclass with a `call` of its own).
+    """
+    return rewrite(model)
+
+
+def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
+    """`fold_batchnorm`; with `native_groups` Keras' grouped convolutions, which need XLA, become ours as well."""
+    model = as_functional(model)
+    plan = _Plan(model)
+    sources: dict[str, Any] = {}
+
+    def clone(layer: Any) -> Any:
+        if not isinstance(layer, keras.Layer):
+            return layer  # an operation of keras.ops, without weights
+        if hasattr(layer, "operations"):
+            return rewrite(layer, native_groups=native_groups)
+        sources[layer.name] = layer
+        kind: Any = type(layer)
+        config = layer.get_config()
+        if layer.name in plan.folded:
+            config |= {"use_bias": True, "kernel_initializer": "zeros"}
+        if native_groups and getattr(layer, "groups", 1) > 1 and kind in _GROUPED:
+            kind = _GROUPED[kind]
+        return kind.from_config(config)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if layer.name in plan.removed else layer(*args, **kwargs)
+
+    with deep_graph():
+        try:
+            result = keras.models.clone_model(model, clone_function=clone, call_function=call)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{model.name}: every layer must be one that Keras can build again from its get_config(). Received: {error}"
+            ) from error
+        # Without what compiled the original.
+        result = keras.Model(result.input, result.output, name=model.name)
+    for layer in result.layers:
+        if layer.name not in sources:
+            continue
+        source = sources[layer.name]
+        if layer.name in plan.folded:
+            layer.set_weights(_fold(source, plan.folded[layer.name]))
+        else:
+            layer.set_weights(source.get_weights())
+    return result
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """The model itself, or a Sequential as a functional model; raises InputError for what is neither."""
+    if isinstance(model, keras.Sequential) and model.built and model.inputs:
+        return keras.Model(model.input, model.outputs[0] if len(model.outputs) == 1 else model.outputs, name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise InputError(
+            "A functional Keras model is needed, or a Sequential one with an Input, as keras_resnet.build and "
+            f"keras.saving.load_model give. Received: {model!r}."
+        )
+    return model
+
+
+def get_producers(model: keras.Model) -> dict[int, Any]:
+    """Operations by `id` of their output; without those that are called several times or have several outputs."""
+    producers = {}
+    for operation in model.operations:
+        nodes = operation._inbound_nodes
+        if len(nodes) == 1 and len(nodes[0].outputs) == 1:
+            producers[id(nodes[0].outputs[0])] = operation
+    return producers
+
+
+class _Plan:
+    """Which layers of a model go away, and what is folded into which."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.folded: dict[str, _Affine] = {}
+        self._producers = get_producers(model)
+        self._uses = Counter(id(tensor) for tensor in model.outputs)
+        for operation in model.operations:
+            for node in operation._inbound_nodes:
+                self._uses.update(id(tensor) for tensor in node.input_tensors)
+        self.removed = {layer.name for layer in model.operations if isinstance(layer, _IDENTITIES)}
+        for layer in model.operations:
+            if type(layer) is keras.layers.BatchNormalization and len(layer._inbound_nodes) == 1:
+                self._plan(layer)
+
+    def _plan(self, bn: Any) -> None:
+        targets = self._find_targets(bn.input)
+        axis = bn.axis if bn.axis >= 0 else bn.axis + len(bn.input.shape)
+        if not targets or any(_channel_axis(layer, len(bn.input.shape)) != axis for layer in targets):
+            return
+        scale, shift = _compute_affine(bn)
+        start = 0
+        for layer in targets:
+            end = start + layer.kernel.shape[-1]
+            self.folded[layer.name] = _Affine(scale[start:end], shift[start:end])
+            start = end
+        self.removed.add(bn.name)
+
+    def _find_targets(self, tensor: Any) -> list[Any]:
+        """The layers that together make `tensor` and nothing else, in the order of its channels; empty if others do."""
+        producer = self._producers.get(id(tensor))
+        if producer is None or self._uses[id(tensor)] != 1:
+            return []
+        if type(producer) in _LINEAR:
+            usable = producer.activation is keras.activations.linear and producer.name not in self.folded
+            return [producer] if usable else []
+        if type(producer) is keras.layers.Concatenate and producer.axis in (-1, len(tensor.shape) - 1):
+            parts = [self._find_targets(part) for part in producer.input]
+            return [layer for part in parts for layer in part] if all(parts) else []
+        return []
+
+
+def _channel_axis(layer: Any, rank: int) -> int:
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+
+
+def _compute_affine(bn: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`gamma / sqrt(variance + epsilon)` and `beta - mean scale`, in float64."""
+    mean = np.asarray(bn.moving_mean, np.float64)
+    scale = 1 / np.sqrt(np.asarray(bn.moving_variance, np.float64) + bn.epsilon)
+    if bn.scale:
+        scale = scale * np.asarray(bn.gamma, np.float64)
+    shift = -mean * scale
+    if bn.center:
+        shift = shift + np.asarray(bn.beta, np.float64)
+    return scale, shift
+
+
+def _fold(layer: Any, affine: _Affine) -> list[np.ndarray]:
+    kernel = np.asarray(layer.kernel, np.float64) * affine.scale
+    bias = np.asarray(layer.bias, np.float64) if layer.use_bias else 0.0
+    return [kernel, bias * affine.scale + affine.shift]

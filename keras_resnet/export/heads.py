@@ -1,0 +1,64 @@
+"""Cutting a classification network open at its logits and at the embedding they are computed from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_resnet.errors import InputError
+from keras_resnet.export.fold import as_functional, get_producers
+from keras_resnet.models import deep_graph
+
+
+def cut_head(model: keras.Model) -> keras.Model:
+    """`x -> (logits, features)`: what comes before the softmax, and the pooled embedding before the last Dense layer.
+
+    Args:
+        model: ends in a Dense layer, with or without a softmax in or behind it; the layers are shared with the result.
+
+    Returns:
+        A model of the same input and two outputs, (batch, classes) and (batch, channels).
+
+    Raises:
+        InputError: another end, several inputs or outputs.
+    """
+    model = as_functional(model)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise InputError(
+            f"{model.name}: a network with one input and one output is exported. Received: {len(model.inputs)} inputs and "
+            f"{len(model.outputs)} outputs."
+        )
+    producers = get_producers(model)
+    tensor = model.outputs[0]
+    last: Any = producers.get(id(tensor))
+    has_softmax = _is_softmax(last)
+    if has_softmax:
+        last = producers.get(id(last.input))
+    with deep_graph():
+        if isinstance(last, keras.Model):
+            outputs = cut_head(last)(last.input)
+            return keras.Model(model.input, outputs, name=model.name)
+        if not isinstance(last, keras.layers.Dense) or len(last.input.shape) != 2:
+            raise InputError(
+                f"{model.name}: an exported network must end in a Dense layer on pooled features, (batch, channels), with "
+                f"or without a softmax. Received: {'no layer' if last is None else last.name}."
+            )
+        if last.activation is keras.activations.linear:
+            logits = last.output
+        elif last.activation is keras.activations.softmax and not has_softmax:
+            linear = type(last).from_config({**last.get_config(), "activation": "linear"})
+            logits = linear(last.input)
+            linear.set_weights(last.get_weights())
+        else:
+            raise InputError(
+                f"{model.name}: the last Dense layer must have no activation or one softmax. Received: "
+                f"{keras.activations.serialize(last.activation)!r}{' and a softmax behind it' if has_softmax else ''}."
+            )
+        return keras.Model(model.input, [logits, last.input], name=model.name)
+
+
+def _is_softmax(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Softmax):
+        return layer.axis in (-1, 1)
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.softmax

@@ -1,0 +1,105 @@
+"""A finished run as files for a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import data as data_module
+from keras_resnet import export, training
+from keras_resnet.data import Split, draw_subset
+from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.export.folders import MODEL_FILES
+from keras_resnet.jobs.inference import draw_run_test, load_run_data
+from keras_resnet.jobs.run_folder import Run, load_run
+from keras_resnet.jobs.train_job import naming_undecodable
+from keras_resnet.models import load_model
+
+CALIBRATION_SIZE = 256  # images; Jacob et al. 2018 and LiteRT's guide use some hundred
+
+
+def export_run(
+    run_dir: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    format: str = "saved_model",
+    name: str | None = None,
+    version: int | None = None,
+    warm_up: bool | None = None,
+    int8: bool = False,
+    calibration_size: int = CALIBRATION_SIZE,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """`softmax(network(preprocess(images)))` of a run as `path/name/version/`, verified before it is there.
+
+    Args:
+        run_dir: a finished run; its preprocessing and class names go with the network.
+        path: the folder over all models.
+        format: "saved_model" (see `export_saved_model`), "onnx", "litert" or "openvino" (see `export_format`).
+        name: of the model's folder, by default the network's.
+        version: by default the one after the highest there.
+        warm_up: whether a SavedModel gets warm-up requests; by default where tensorflow-serving-api is installed.
+        int8: weights and activations of a LiteRT file as 8-bit integers. Needs the run's data: training images to
+            calibrate with, test images for both accuracies in `export.json`.
+        calibration_size: training images to calibrate with, drawn by the run's seed.
+        data_dir: where TFDS sets are; by default where the run found them.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        InputError: no run there, an unknown format, an option of another format, a version that exists.
+        ExportFailed: what was written cannot be run or differs from the model; nothing is left of it.
+        SaveError: no permission, a full disk; nothing is left.
+    """
+    check_choice("format", format, MODEL_FILES)
+    if warm_up is not None and format != "saved_model":
+        raise InputError(f"Warm-up requests are of the format 'saved_model'. Received: {format!r}.")
+    if int8 and format != "litert":
+        raise InputError(f"int8 is of the format 'litert'. Received: {format!r}.")
+    if not is_count(calibration_size):
+        raise InputError(f"calibration_size must be a number of images of at least 1. Received: {calibration_size!r}.")
+    run = load_run(run_dir)
+    model = load_model(run.model_path, compile=False)
+    options: dict[str, Any] = {"name": name, "version": version}
+    if format == "saved_model":
+        return export.export_saved_model(model, path, run.preprocessing, run.class_names, warm_up=warm_up, **options)
+    if int8:
+        images = load_run_data(run, data_dir)
+        calibration = draw_subset(
+            images.train, min(calibration_size, len(images.train)), seed=run.recipe.seed, what="calibration"
+        )
+        test = draw_run_test(run, images)
+        options["calibration"] = np.concatenate(list(_make_pixels(run, calibration)))
+        options["measure"] = lambda runner: {
+            "test_images": len(test),
+            "float_accuracy": _measure_float(run, model, test),
+            "int8_accuracy": _measure(run, runner, test),
+            "calibration_images": len(calibration),
+        }
+    return export.export_format(model, path, format, run.preprocessing, run.class_names, **options)
+
+
+def _make_pixels(run: Run, split: Split) -> Any:
+    """Batches of images at the network's size, pixel values 0-255: what an exported file takes."""
+    channels = run.preprocessing.channels
+    unscaled = dataclasses.replace(run.preprocessing, mean=(0.0,) * channels, std=(1 / 255,) * channels)
+    dataset = data_module.make_eval_dataset(split, unscaled, batch_size=run.recipe.batch_size)
+    with naming_undecodable(split):
+        for batch in dataset:
+            yield np.asarray(batch[0] if isinstance(batch, tuple) else batch)
+
+
+def _measure(run: Run, runner: Any, test: Split) -> float:
+    found = [np.asarray(runner(batch)["logits"]).argmax(-1) for batch in _make_pixels(run, test)]
+    return float((np.concatenate(found) == test.labels).mean())
+
+
+def _measure_float(run: Run, model: Any, test: Split) -> float:
+    dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=run.recipe.batch_size)
+    with naming_undecodable(test):
+        return training.evaluate(model, dataset, test.labels, verbose=0).accuracy
