@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -87,8 +88,16 @@ def find_undecodable(images: Iterable[str | bytes]) -> tuple[str, str] | None:
         try:
             decode(tf.io.read_file(image) if isinstance(image, str) else image, 3)
         except tf.errors.OpError as error:
-            return (image if isinstance(image, str) else f"image {index}"), error.message.splitlines()[0]
+            return (image if isinstance(image, str) else f"image {index}"), _describe(error.message)
     return None
+
+
+def _describe(message: str) -> str:
+    """What an error of TensorFlow's says, without what TensorFlow wraps around it."""
+    _, assertion, text = message.partition("Summarized data: ")
+    if assertion:
+        return re.sub("b'([^']*)'", r"\1", " ".join(text.splitlines()))
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", message.splitlines()[0])
 
 
 def check_decodable(images: Iterable[str | bytes]) -> None:

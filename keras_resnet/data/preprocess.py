@@ -28,8 +28,8 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
         tf.errors.InvalidArgumentError: not a PNG or JPEG (a GIF would lose all pictures but one), a JPEG in CMYK, whose
             colours TensorFlow can only guess, too large, or broken.
     """
-    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
-    is_png = tf.strings.substr(encoded, 0, len(_PNG_START)) == _PNG_START
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
+    is_png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
     # Read from the header, before anything is decoded.
     height, width, components = tf.unstack(
         tf.cond(is_jpeg, lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64), lambda: _png_shape(encoded))

@@ -127,9 +127,9 @@ class ServedModel(tf.Module):
 
     def _resize(self, images: Any) -> Any:
         height, width, _ = self._input_shape
-        return (
-            tf.cast(images, tf.float32) if height is None or width is None else resize_with_pad(images, height, width)
-        )
+        if height is None or width is None:
+            return tf.cast(images, tf.float32)
+        return resize_with_pad(images, height, width)
 
     def _normalise(self, images: Any) -> Any:
         return images if self._preprocessing is None else normalise(images, self._preprocessing)

@@ -132,8 +132,9 @@ def make_batches(reference: Reference, images: np.ndarray | None = None) -> list
     if len(shape) == 2:
         lines = [draw_photographs(count, 1, shape[0] or 1024, shape[1])[:, 0] for count in BATCH_SIZES]
         return [batch.astype(np.float32) / 127.5 - 1 for batch in lines]
-    # Neither square nor of the network's size, so that resizing and padding are compared too.
-    return [draw_photographs(count, 90, 120, shape[2]) for count in BATCH_SIZES]
+    # One batch that is neither square nor of the network's size, so that it is resized and padded, and one that is not.
+    odd, own = (90, 120), (shape[0] or 90, shape[1] or 120)
+    return [draw_photographs(count, *size, shape[2]) for count, size in zip(BATCH_SIZES, (odd, own), strict=True)]
 
 
 def _encode_batch(batch: np.ndarray, *, one_size: bool) -> list[bytes]:
