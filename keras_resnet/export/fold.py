@@ -71,18 +71,20 @@ def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
     sources: dict[str, Any] = {}
 
     def clone(layer: Any) -> Any:
-        if not isinstance(layer, keras.Layer):
-            return layer  # an operation of keras.ops, without weights
-        if hasattr(layer, "operations"):
+        if is_network(layer):
             return rewrite(layer, native_groups=native_groups)
-        sources[layer.name] = layer
         kind: Any = type(layer)
         config = layer.get_config()
+        if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
+            sources[layer.name] = layer
         if layer.name in plan.folded:
             config |= {"use_bias": True, "kernel_initializer": "zeros"}
         if native_groups and getattr(layer, "groups", 1) > 1 and kind in _GROUPED:
             kind = _GROUPED[kind]
-        return kind.from_config(config)
+        try:
+            return kind.from_config(config)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise _not_rebuilt(model, error) from error
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if layer.name in plan.removed else layer(*args, **kwargs)
@@ -90,10 +92,8 @@ def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
     with deep_graph():
         try:
             result = keras.models.clone_model(model, clone_function=clone, call_function=call)
-        except NotImplementedError as error:
-            raise InputError(
-                f"{model.name}: every layer must be one that Keras can build again from its get_config(). Received: {error}"
-            ) from error
+        except NotImplementedError as error:  # of get_config()
+            raise _not_rebuilt(model, error) from error
         # Without what compiled the original.
         result = keras.Model(result.input, result.output, name=model.name)
     for layer in result.layers:
@@ -107,11 +107,22 @@ def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
     return result
 
 
+def _not_rebuilt(model: keras.Model, error: Exception) -> InputError:
+    return InputError(
+        f"{model.name}: every layer must be one that Keras can build again from its get_config(). Received: {error}"
+    )
+
+
+def is_network(layer: Any) -> bool:
+    """Whether a layer is a functional or Sequential model itself."""
+    return isinstance(layer, keras.Model) and (isinstance(layer, keras.Sequential) or hasattr(layer, "operations"))
+
+
 def as_functional(model: keras.Model) -> keras.Model:
     """The model itself, or a Sequential as a functional model; raises InputError for what is neither."""
     if isinstance(model, keras.Sequential) and model.built and model.inputs:
-        return keras.Model(model.input, model.outputs[0] if len(model.outputs) == 1 else model.outputs, name=model.name)
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not is_network(model) or isinstance(model, keras.Sequential):
         raise InputError(
             "A functional Keras model is needed, or a Sequential one with an Input, as keras_resnet.build and "
             f"keras.saving.load_model give. Received: {model!r}."

@@ -7,15 +7,16 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import InputError
-from keras_resnet.export.fold import as_functional, get_producers
+from keras_resnet.export.fold import as_functional, get_producers, is_network
 from keras_resnet.models import deep_graph
 
 
-def cut_head(model: keras.Model) -> keras.Model:
+def cut_head(model: keras.Model, *, softmax: bool = True) -> keras.Model:
     """`x -> (logits, features)`: what comes before the softmax, and the pooled embedding before the last Dense layer.
 
     Args:
         model: ends in a Dense layer, with or without a softmax in or behind it; the layers are shared with the result.
+        softmax: whether there may be one.
 
     Returns:
         A model of the same input and two outputs, (batch, classes) and (batch, channels).
@@ -32,12 +33,13 @@ def cut_head(model: keras.Model) -> keras.Model:
     producers = get_producers(model)
     tensor = model.outputs[0]
     last: Any = producers.get(id(tensor))
-    has_softmax = _is_softmax(last)
+    has_softmax = softmax and _is_softmax(last)
     if has_softmax:
         last = producers.get(id(last.input))
     with deep_graph():
-        if isinstance(last, keras.Model):
-            outputs = cut_head(last)(last.input)
+        if is_network(last):
+            # What it was called on; `last.input` is an input of its own.
+            outputs = cut_head(last, softmax=softmax and not has_softmax)(last._inbound_nodes[0].input_tensors[0])
             return keras.Model(model.input, outputs, name=model.name)
         if not isinstance(last, keras.layers.Dense) or len(last.input.shape) != 2:
             raise InputError(
@@ -46,7 +48,7 @@ def cut_head(model: keras.Model) -> keras.Model:
             )
         if last.activation is keras.activations.linear:
             logits = last.output
-        elif last.activation is keras.activations.softmax and not has_softmax:
+        elif last.activation is keras.activations.softmax and softmax and not has_softmax:
             linear = type(last).from_config({**last.get_config(), "activation": "linear"})
             logits = linear(last.input)
             linear.set_weights(last.get_weights())

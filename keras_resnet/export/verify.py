@@ -40,11 +40,12 @@ class Reference:
         inputs = np.concatenate([np.asarray(self._normalise(self.resize(image[None]))) for image in images])
         logits, features = (np.asarray(y, np.float64) for y in cut_head(self.model)(inputs, training=False))
         exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-        return {
-            "logits": logits,
-            "probabilities": exponentials / exponentials.sum(-1, keepdims=True),
-            "features": features,
-        }
+        probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+        own = np.asarray(self.model(inputs, training=False), np.float64)
+        tolerance = choose_tolerance(self.model)
+        if not any(np.allclose(own, y, rtol=0, atol=tolerance * np.abs(y).max()) for y in (logits, probabilities)):
+            raise ExportFailed(f"{self.model.name}: its output is neither its logits nor their softmax.")
+        return {"logits": logits, "probabilities": probabilities, "features": features}
 
     def resize(self, images: Any) -> np.ndarray:
         """A batch at the network's size, float32 in the units of the input."""
