@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ class NewVersion:
         self.name = name
         self.format = format
         self._root = Path(path) / name
-        self._asked = version
+        self._asked = None if version is None else int(version)
         self.version = self._choose()
-        self.partial = self._root / f"{_PARTIAL}{self.version}-{os.getpid()}"
+        self.partial = self._root / f"{_PARTIAL}{uuid.uuid4().hex}"
+        self._record: dict[str, Any] | None = None
         self._made: list[Path] = []  # folders that were not there before, the innermost first
 
     @property
@@ -77,6 +79,7 @@ class NewVersion:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Writes `export.json`: what this is and what was verified."""
+        self._record = record
         text = json.dumps({"format": self.format, "name": self.name, "version": self.version, **record}, indent=2)
         (self.partial / EXPORT_FILE).write_text(text + "\n", "utf-8")
 
@@ -96,6 +99,8 @@ class NewVersion:
                 if not self.path.exists():
                     raise
                 self.version = self._choose()
+                if self._record is not None:
+                    self.write_record(self._record)
 
     def discard(self) -> None:
         """Removes what was not published, and the folders made for it."""

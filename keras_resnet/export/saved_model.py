@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def export_saved_model(
             served = ServedModel(network, preprocessing, names, labels, max_pixels)
             signatures = served.make_signatures()
             tf.saved_model.save(served, str(new.partial), signatures=signatures)
-        cases = verify.make_cases(reference, signatures, images)
+        cases = verify.make_cases(reference, signatures, images, max_pixels)
         requests = warmup.write_warmup(new.partial, new.name, cases) if warm_up else 0
         tolerance = verify.choose_tolerance(model)
         results = verify.verify_saved_model(new.partial, cases, names, tolerance)
@@ -108,7 +108,7 @@ def export_saved_model(
                 "class_names": names,
                 "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
                 "signatures": sorted(signatures),
-                "max_pixels": max_pixels,
+                "max_pixels": int(max_pixels),
                 "warm_up_requests": requests,
                 "verified": {
                     "batch_sizes": list(verify.BATCH_SIZES),
@@ -152,12 +152,22 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> list[s
     """The names as a list, by default numbers; raises InputError unless there is one line of text for each class."""
     if class_names is None:
         return [str(index) for index in range(classes)]
-    names = list(class_names)
-    odd = [name for name in names if not isinstance(name, str) or not name or len(name.splitlines()) != 1]
+    names = list(class_names) if isinstance(class_names, Iterable) else [class_names]
+    odd = [name for name in names if not _is_line(name)]
     if isinstance(class_names, str) or len(names) != classes or odd:
         received = f"{odd[0]!r}" if odd else f"{len(names)} names"
         raise InputError(f"class_names must be {classes} strings of one line each. Received: {received}.")
     return names
+
+
+def _is_line(name: Any) -> bool:
+    if not isinstance(name, str) or name.splitlines() != [name]:
+        return False
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    return True
 
 
 def _check_images(images: Any, model: keras.Model) -> None:

@@ -68,10 +68,10 @@ class ServedModel(tf.Module):
         return {name: tf.function(f).get_concrete_function(spec) for name, (f, spec) in signatures.items()}
 
     def _serve(self, images: Any) -> dict[str, Any]:
-        return self._classify(self._prepare(self._check(images)))
+        return self._classify(self._prepare(self._check_images(images)))
 
     def _serve_float(self, images: Any) -> dict[str, Any]:
-        images = self._check(tf.debugging.check_numerics(images, "images must hold numbers. Received:"))
+        images = tf.debugging.check_numerics(self._check_images(images), "images must hold numbers. Received:")
         if self._preprocessing is not None:
             tf.debugging.Assert(
                 tf.reduce_all((images >= 0) & (images <= 255)),
@@ -85,18 +85,16 @@ class ServedModel(tf.Module):
 
     def _serve_bytes(self, image_bytes: Any) -> dict[str, Any]:
         tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes must hold at least one image. Received: none."])
-        height, width, _ = self._input_shape
 
         def fit(encoded: Any) -> Any:
             return self._resize(decode(encoded, self._channels, max_pixels=self._max_pixels))
 
-        pixels = tf.map_fn(
-            fit, image_bytes, fn_output_signature=tf.TensorSpec([height, width, self._channels], tf.float32)
-        )
+        shape = [*(self._size or (None, None)), self._channels]
+        pixels = tf.map_fn(fit, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
         return self._classify(self._normalise(pixels))
 
     def _embed(self, images: Any) -> dict[str, Any]:
-        return {"features": self._network(self._prepare(self._check(images)))[1]}
+        return {"features": self._network(self._prepare(self._check_images(images)))[1]}
 
     def _serve_sequences(self, sequences: Any) -> dict[str, Any]:
         return self._classify(self._check_sequences(sequences))
@@ -104,32 +102,27 @@ class ServedModel(tf.Module):
     def _embed_sequences(self, sequences: Any) -> dict[str, Any]:
         return {"features": self._network(self._check_sequences(sequences))[1]}
 
-    def _check(self, images: Any) -> Any:
-        shape = tf.shape(images)
-        tf.debugging.Assert(
-            tf.reduce_all(shape[:3] > 0) & (shape[3] == self._channels),
-            [f"images must be (batch, height, width, {self._channels}), no side 0. Received the shape:", shape],
-        )
-        return images
+    def _check_images(self, images: Any) -> Any:
+        return _check_shape(images, "images", ("height", "width", self._channels))
 
     def _check_sequences(self, sequences: Any) -> Any:
-        shape = tf.shape(sequences)
         steps, channels = self._input_shape
-        fits = tf.reduce_all(shape > 0) & (shape[2] == channels)
-        if steps is not None:
-            fits &= shape[1] == steps
-        wanted = f"(batch, {'steps' if steps is None else steps}, {channels})"
-        tf.debugging.Assert(fits, [f"sequences must be {wanted}, no side 0. Received the shape:", shape])
-        return tf.debugging.check_numerics(sequences, "sequences must hold numbers. Received:")
+        checked = _check_shape(sequences, "sequences", ("steps" if steps is None else steps, channels))
+        return tf.debugging.check_numerics(checked, "sequences must hold numbers. Received:")
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        """(height, width) that images get; None where they stay as they are."""
+        if self._preprocessing is not None:
+            return self._preprocessing.image_size_pixels
+        height, width, _ = self._input_shape
+        return None if height is None or width is None else (height, width)
 
     def _prepare(self, images: Any) -> Any:
         return self._normalise(self._resize(images))
 
     def _resize(self, images: Any) -> Any:
-        height, width, _ = self._input_shape
-        if height is None or width is None:
-            return tf.cast(images, tf.float32)
-        return resize_with_pad(images, height, width)
+        return tf.cast(images, tf.float32) if self._size is None else resize_with_pad(images, *self._size)
 
     def _normalise(self, images: Any) -> Any:
         return images if self._preprocessing is None else normalise(images, self._preprocessing)
@@ -143,6 +136,26 @@ class ServedModel(tf.Module):
             "class_ids": tf.cast(top.indices, tf.int64),
             "class_names": tf.gather(tf.constant(self._class_names), top.indices),
         }
+
+
+def _check_shape(tensor: Any, name: str, sides: tuple[int | str, ...]) -> Any:
+    """`tensor`, after its shape was found to be (batch, *sides); a side is a number, or the word for any."""
+    # A server does not compare what it is given with the signature, but TensorFlow's graph optimizer believes the signature
+    # and would drop the comparison: it knows nothing of what is behind this operation.
+    tensor = tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=None)
+    shape, rank = tf.shape(tensor), 1 + len(sides)
+    padded = tf.concat([shape, tf.zeros(rank, tf.int32)], 0)[:rank]  # there may be too few
+    fits = tf.equal(tf.size(shape), rank) & tf.reduce_all(padded > 0)
+    for axis, side in enumerate(sides, start=1):
+        if not isinstance(side, str):
+            fits &= tf.equal(padded[axis], side)
+    wanted = ", ".join(map(str, ("batch", *sides)))
+    check = tf.debugging.Assert(
+        fits, [f"{name} must be ({wanted}), no side 0. Received the shape:", shape], summarize=8
+    )
+    with tf.control_dependencies([check]):  # on another rank oneDNN would end the process
+        tensor = tf.identity(tensor)
+    return tf.ensure_shape(tensor, [None, *(None if isinstance(side, str) else side for side in sides)])
 
 
 def _freeze(network: keras.Model) -> Callable[[Any], tuple[Any, Any]]:

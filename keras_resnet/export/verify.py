@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
+from keras_resnet.data.preprocess import MAX_PIXELS, decode, normalise, resize_with_pad
 from keras_resnet.errors import ExportFailed
 from keras_resnet.export import check
 from keras_resnet.export.heads import cut_head
@@ -92,7 +93,7 @@ def encode(image: np.ndarray, kind: str) -> bytes:
 
 
 def make_cases(
-    reference: Reference, signatures: Iterable[str], images: np.ndarray | None = None
+    reference: Reference, signatures: Iterable[str], images: np.ndarray | None = None, max_pixels: int = MAX_PIXELS
 ) -> dict[str, np.ndarray]:
     """Inputs and what must come out, as `check.run_cases` takes them.
 
@@ -100,6 +101,7 @@ def make_cases(
         reference: the Keras model.
         signatures: which to call.
         images: uint8 images of one size to use; by default photographs.
+        max_pixels: most that an encoded one may have.
     """
     channels = reference.model.input_shape[-1]
     cases: dict[str, np.ndarray] = {}
@@ -115,7 +117,8 @@ def make_cases(
         for signature in signatures:
             if signature == "serve_bytes":
                 one_size = reference.preprocessing is None and None in reference.model.input_shape[1:3]
-                encoded = _encode_batch(batch, one_size=one_size)
+                side = math.isqrt(max_pixels)
+                encoded = _encode_batch(batch[:, :side, :side], one_size=one_size)
                 decoded = [np.asarray(decode(data, channels)) for data in encoded]
                 add(signature, "image_bytes", np.array(encoded, np.bytes_), reference.compute(decoded))
             elif signature == "serve_float":
@@ -194,6 +197,9 @@ def verify_saved_model(
         finally:
             for _, process in runs.values():
                 process.kill()
+                process.wait()
+                if process.stdout:
+                    process.stdout.close()
     for name, result in results.items():
         if result["odd"]:
             raise ExportFailed(
