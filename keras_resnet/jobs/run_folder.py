@@ -169,11 +169,15 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         )
     try:
         record = json.loads((folder / RUN_FILE).read_text("utf-8"))
-        if not record.get("preprocessing"):
-            raise InputError(
-                f"A run must store its preprocessing, or images cannot be prepared as in training. Received: {folder}, "
-                f"whose {RUN_FILE} has none."
-            )
+        lacks_preprocessing = not record.get("preprocessing")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
+    if lacks_preprocessing:
+        raise InputError(
+            f"A run must store its preprocessing, or images cannot be prepared as in training. Received: {folder}, "
+            f"whose {RUN_FILE} has none."
+        )
+    try:
         return Run(
             folder,
             ResNetSpec.from_dict(record["model"]["spec"]),
@@ -182,9 +186,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             tuple(record["data"]["class_names"]),
             record,
         )
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
 
 
