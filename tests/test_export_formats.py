@@ -118,6 +118,16 @@ def test_images_of_any_size_and_sequences(tmp_path, format, spec, shape):
     _check(run, batch, model(batch))
 
 
+def test_keras_own_groups(tmp_path, format):
+    """Which Keras wraps in a function for XLA."""
+    images = keras.Input((8, 10, 4))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, groups=2)(images)))
+    model = keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="stock")
+    run = runtimes.load(export_format(model, tmp_path, format), format, threads=1)
+    batch = _pixels(3, (8, 10, 4))
+    _check(run, batch, model(batch, training=False))
+
+
 def test_versions_of_one_model_have_one_format(tmp_path):
     _need("litert")
     path = export_format(_network(), tmp_path, "litert", PREPROCESSING)

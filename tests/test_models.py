@@ -531,10 +531,10 @@ def test_load_model_refuses_what_is_no_model(tmp_path):
 
 def test_the_recursion_limit_is_raised_and_put_back(monkeypatch):
     before = sys.getrecursionlimit()
-    with models._recursion_limit(before + 1000):
+    with models.deep_graph(before + 1000):
         assert sys.getrecursionlimit() == before + 1000
     assert sys.getrecursionlimit() == before
-    with models._recursion_limit(10):
+    with models.deep_graph(10):
         assert sys.getrecursionlimit() == before
     spec = ResNetSpec("deep", "basic", (200,), (2,), (1,), stem="cifar", stem_filters=2)
     monkeypatch.setattr(models, "_FRAMES_PER_BLOCK", 0)

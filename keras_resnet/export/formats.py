@@ -17,7 +17,13 @@ from keras_resnet.export.check import compare
 from keras_resnet.export.fold import as_functional, rewrite
 from keras_resnet.export.folders import MODEL_FILES, new_version
 from keras_resnet.export.heads import cut_head
-from keras_resnet.export.saved_model import check_class_names, check_preprocessing, choose_name, write_labels
+from keras_resnet.export.saved_model import (
+    check_class_names,
+    check_images,
+    check_preprocessing,
+    choose_name,
+    write_labels,
+)
 from keras_resnet.models import deep_graph
 from keras_resnet.recipes import Preprocessing
 from keras_resnet.versions import describe_versions
@@ -71,6 +77,7 @@ def export_format(
     runtimes.check_installed(format)
     model = as_functional(model)
     check_preprocessing(model, preprocessing)
+    check_images(images, model)
     reference = verify.Reference(model, preprocessing)
     whole = _make_whole(model, preprocessing)
     names = check_class_names(class_names, whole.output["logits"].shape[-1])
@@ -87,7 +94,10 @@ def export_format(
                 raise
             except Exception as error:  # converters raise what they like
                 raise ExportFailed(f"{model.name} could not be converted to {format}: {error}") from error
-        run = runtimes.load(new.partial, format)
+        try:
+            run = runtimes.load(new.partial, format)
+        except Exception as error:  # runtimes raise what they like
+            raise ExportFailed(f"The exported {format} file could not be run: {error}") from error
         differences = _verify(run, format, reference, images)
         tolerance = verify.choose_tolerance(model) if calibration is None else None
         if tolerance is not None:
@@ -129,12 +139,17 @@ def _quantise(format: str, calibration: Any, whole: keras.Model) -> dict[str, An
 
     if format != "litert":
         raise InputError(f"Only the format 'litert' can be made int8 with a calibration set. Received: {format!r}.")
-    images = np.asarray(calibration, np.float32)
     shape = tuple(whole.input_shape[1:])
+    received = f"{type(calibration).__name__}, no array of numbers"
+    try:
+        images: np.ndarray = np.asarray(calibration, np.float32)
+        received = f"shape {images.shape}" + ("" if np.isfinite(images).all() else ", not all of it numbers")
+    except (ValueError, TypeError):  # of several sizes, or no numbers
+        images = np.empty((0,), np.float32)
     if images.ndim != len(shape) + 1 or not len(images) or images.shape[1:] != shape or not np.isfinite(images).all():
         raise InputError(
             f"calibration must be finite images as the file takes them, (at least 1, {', '.join(map(str, shape))}). "
-            f"Received: shape {images.shape}."
+            f"Received: {received}."
         )
     return {
         "optimizations": [tf.lite.Optimize.DEFAULT],

@@ -79,7 +79,7 @@ def export_saved_model(
     reference = verify.Reference(model, preprocessing)
     network = cut_head(rewrite(model, native_groups=True))
     names = check_class_names(class_names, network.output_shape[0][-1])
-    _check_images(images, model)
+    check_images(images, model)
     if not is_count(max_pixels):
         raise InputError(f"max_pixels must be a whole number of at least 1. Received: {max_pixels!r}.")
     if warm_up:
@@ -170,7 +170,8 @@ def _is_line(name: Any) -> bool:
     return True
 
 
-def _check_images(images: Any, model: keras.Model) -> None:
+def check_images(images: Any, model: keras.Model) -> None:
+    """Raises InputError unless `images` is None or can be verified with."""
     if images is None:
         return
     count, channels = max(verify.BATCH_SIZES), model.input_shape[-1]
