@@ -108,8 +108,8 @@ def watch_memory(data: str) -> None:
         for name, process in (("supervisor", supervisor), ("chief", find_chief(supervisor))):
             if process is not None:
                 with contextlib.suppress(psutil.Error):  # ended in between
-                    resident = process.memory_info().rss / 2**20
-                    sizes[name, finished] = resident or sizes.get((name, finished), 0)  # 0: ended, not yet waited for
+                    # The first at each count: at the end the supervisor draws a picture, for which it loads a library.
+                    sizes[name, finished] = sizes.get((name, finished)) or process.memory_info().rss / 2**20
     for name in ("supervisor", "chief"):
         counts = [finished for other, finished in sizes if other == name and finished >= 2 and sizes[other, finished]]
         early, late = sizes[name, min(counts)], sizes[name, max(counts)]

@@ -84,7 +84,11 @@ class ServedModel(tf.Module):
         return self._classify(self._prepare(images))
 
     def _serve_bytes(self, image_bytes: Any) -> dict[str, Any]:
-        tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes must hold at least one image. Received: none."])
+        some = tf.debugging.Assert(
+            tf.size(image_bytes) > 0, ["image_bytes must hold at least one image. Received: none."]
+        )
+        with tf.control_dependencies([some]):
+            image_bytes = tf.identity(image_bytes)
 
         def fit(encoded: Any) -> Any:
             return self._resize(decode(encoded, self._channels, max_pixels=self._max_pixels))
@@ -169,6 +173,4 @@ def _freeze(network: keras.Model) -> Callable[[Any], tuple[Any, Any]]:
 
     with deep_graph():
         concrete = compute.get_concrete_function(tf.TensorSpec([None, *network.input_shape[1:]], tf.float32))
-        if os.environ.get("X_FREEZE", "1") == "1":
-            return convert_variables_to_constants_v2(concrete)
-    return concrete
+        return convert_variables_to_constants_v2(concrete)
