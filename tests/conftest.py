@@ -1,6 +1,7 @@
 """Shared by all tests: the opt-in for slow ones, small data, one trained run."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,31 @@ def run(npz, tmp_path_factory):
         recipe={"epochs": 3, "batch_size": 16, "seed": 3},
         verbose=0,
     )
+
+
+def run_main(monkeypatch, capsys, *arguments):
+    """Runs the console script in this process; returns (exit status, stdout, stderr)."""
+    from keras_resnet import cli
+
+    monkeypatch.setattr(sys, "argv", ["keras-resnet", *map(str, arguments)])
+    try:
+        cli.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def perturb_logits(monkeypatch, module):
+    """Has `module`, of the export, fold a network with one weight of the last layer off by 1 %."""
+    real = module.rewrite
+
+    def perturb(model, **options):
+        folded = real(model, **options)
+        kernel, bias = folded.get_layer("head_logits").get_weights()
+        kernel[0, 0] *= 1.01
+        folded.get_layer("head_logits").set_weights([kernel, bias])
+        return folded
+
+    monkeypatch.setattr(module, "rewrite", perturb)

@@ -1,14 +1,13 @@
 """The command line: what it prints, and what bad input gets."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import draw_images
+from conftest import draw_images, run_main
 from PIL import Image
 
 from keras_resnet import Recipe, SearchFailed, cli, get_spec
@@ -19,18 +18,6 @@ from keras_resnet.search import Space
 
 def _invoke(*arguments):
     return CliRunner().invoke(cli.cli, list(arguments), prog_name="keras-resnet")
-
-
-def _main(monkeypatch, capsys, *arguments):
-    """Runs the console script in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", ["keras-resnet", *arguments])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as stop:
-        status = stop.code or 0
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_help_names_every_command():
@@ -92,20 +79,20 @@ def test_show_prints_a_network_by_stages_and_draws_it(tmp_path):
     ],
 )
 def test_show_refuses(monkeypatch, capsys, arguments, message):
-    status, _, err = _main(monkeypatch, capsys, "show", *arguments)
+    status, _, err = run_main(monkeypatch, capsys, "show", *arguments)
     assert status == 2
     assert message in err
 
 
 def test_show_says_where_it_cannot_write(monkeypatch, capsys, tmp_path):
     target = tmp_path / "missing" / "network.png"
-    status, _, err = _main(monkeypatch, capsys, "show", "resnet18", "--plot", str(target))
+    status, _, err = run_main(monkeypatch, capsys, "show", "resnet18", "--plot", str(target))
     assert status == 1
     assert f"{target} could not be written: " in err
 
 
 def test_unknown_options_fail(monkeypatch, capsys):
-    status, _, err = _main(monkeypatch, capsys, "train", "digits", "--epoch", "3")
+    status, _, err = run_main(monkeypatch, capsys, "train", "digits", "--epoch", "3")
     assert status == 2
     assert "No such option" in err
     assert "--epochs" in err
@@ -152,7 +139,7 @@ def test_unknown_options_fail(monkeypatch, capsys):
 )
 def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
-    status, _, err = _main(monkeypatch, capsys, *arguments)
+    status, _, err = run_main(monkeypatch, capsys, *arguments)
     assert status == 2
     assert message in err
     assert "Traceback" not in err
@@ -173,7 +160,7 @@ def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
         "--train-size",
         "60",
     ]
-    status, out, err = _main(
+    status, out, err = run_main(
         monkeypatch, capsys, "train", str(npz), *options, "--steps", "5", "--seed", "1", "--image-size", "8x10"
     )
     assert status == 0
@@ -183,16 +170,16 @@ def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["preprocessing"]["image_size_pixels"] == [8, 10]
     assert record["recipe"]["max_steps"] == 5
-    status, out, _ = _main(monkeypatch, capsys, "evaluate", run, "--test-size", "all", "--json")
+    status, out, _ = run_main(monkeypatch, capsys, "evaluate", run, "--test-size", "all", "--json")
     assert status == 0
     assert json.loads(out)["num_examples"] == 24
-    status, out, _ = _main(monkeypatch, capsys, "evaluate", run, "--test-size", "4")
+    status, out, _ = run_main(monkeypatch, capsys, "evaluate", run, "--test-size", "4")
     assert "on 4 images" in out
     Image.fromarray(draw_images(1, 5, 5, 1, 1)[0][0, ..., 0]).save(tmp_path / "a.png")
-    status, out, _ = _main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"), "--top-k", "2", "--json")
+    status, out, _ = run_main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"), "--top-k", "2", "--json")
     assert status == 0
     assert len(json.loads(out)["probabilities"]) == 2
-    status, out, _ = _main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"))
+    status, out, _ = run_main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"))
     assert out.startswith(f"{tmp_path / 'a.png'}: ")
     assert sum(name in out for name in ("dark", "gray", "light")) == 3
 
@@ -221,7 +208,7 @@ def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypa
         return Search(Path("searches/x"), {"request": {"objective": "val_accuracy"}}, trials)
 
     monkeypatch.setattr("keras_resnet.jobs.search", search)
-    status, out, err = _main(
+    status, out, err = run_main(
         monkeypatch,
         capsys,
         *("search", "digits", "--tuner", "random", "--trials", "3", "--max-params", "300k", "--max-macs", "2.3M"),
@@ -262,7 +249,7 @@ def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypa
 def test_search_without_a_winner(monkeypatch, capsys):
     found = Search(Path("x"), {"request": {"objective": "val_loss"}}, (_make_trial("0", "FAILED", reason="r"),))
     monkeypatch.setattr("keras_resnet.jobs.search", lambda *_, **__: found)
-    status, out, err = _main(monkeypatch, capsys, "search", "digits")
+    status, out, err = run_main(monkeypatch, capsys, "search", "digits")
     assert status == 2
     assert out == "0 trials completed, 1 failed; in x\n"
     assert err == "Error: A search must have at least one completed trial. Received: x, where 1 have begun.\n"
@@ -273,7 +260,7 @@ def test_a_search_that_failed_is_status_1(monkeypatch, capsys):
         raise SearchFailed("worker0: ValueError: a bug")
 
     monkeypatch.setattr("keras_resnet.jobs.search", fail)
-    assert _main(monkeypatch, capsys, "search", "digits") == (1, "", "Error: worker0: ValueError: a bug\n")
+    assert run_main(monkeypatch, capsys, "search", "digits") == (1, "", "Error: worker0: ValueError: a bug\n")
 
 
 def test_the_live_table_shows_the_latest_trials():
@@ -300,7 +287,7 @@ def test_a_stop_is_status_130(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("keras_resnet.jobs.train", stop)
-    status, _, err = _main(monkeypatch, capsys, "train", "digits")
+    status, _, err = run_main(monkeypatch, capsys, "train", "digits")
     assert (status, err.strip()) == (130, "Stopped.")
 
 
@@ -310,7 +297,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr("keras_resnet.jobs.train", broken)
     with pytest.raises(ValueError, match="a bug"):
-        _main(monkeypatch, capsys, "train", "digits")
+        run_main(monkeypatch, capsys, "train", "digits")
 
 
 def test_the_image_size_is_height_then_width():

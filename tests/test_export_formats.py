@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import perturb_logits
 from keras import layers
 
 from keras_resnet import InputError, Preprocessing, ResNetSpec, SaveError, build, jobs
@@ -297,16 +298,7 @@ def test_what_is_no_classifier(tmp_path):
 
 def test_a_file_that_differs_is_refused(tmp_path, monkeypatch, format):
     """One weight of some 600, off by 1 %."""
-    real = formats.rewrite
-
-    def perturb(model, **options):
-        folded = real(model, **options)
-        kernel, bias = folded.get_layer("head_logits").get_weights()
-        kernel[0, 0] *= 1.01
-        folded.get_layer("head_logits").set_weights([kernel, bias])
-        return folded
-
-    monkeypatch.setattr(formats, "rewrite", perturb)
+    perturb_logits(monkeypatch, formats)
     message = rf"to 0.0001 of the scale. Received: logits of batch 1 \({format}\) with a difference of "
     _leaves_nothing(tmp_path, ExportFailed, message, lambda path: export_format(_network(), path, format))
 

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_main
 from PIL import Image
 
-from keras_resnet import InputError, Preprocessing, SaveError, build, cli, count_params, data, jobs
+from keras_resnet import InputError, Preprocessing, SaveError, build, count_params, data, jobs
 from keras_resnet.errors import ExportFailed
 from keras_resnet.export import export_saved_model, verify
 from keras_resnet.export.check import find_odd_nodes
@@ -38,18 +39,6 @@ def exported(run, tmp_path_factory):
 def unproved(monkeypatch):
     """Exports without the fresh processes of the proof, for tests of something else."""
     monkeypatch.setattr(verify, "verify_saved_model", lambda *_: {})
-
-
-def _main(monkeypatch, capsys, *arguments):
-    """Runs the console script in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", ["keras-resnet", *map(str, arguments)])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as stop:
-        status = stop.code or 0
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def _png(image):
@@ -109,22 +98,22 @@ def test_prediction_and_serving_agree_on_files(run, exported, tmp_path):
 
 
 def test_export_at_the_command_line(monkeypatch, capsys, run, tmp_path, unproved):
-    status, out, err = _main(monkeypatch, capsys, "export", run.path, tmp_path)
+    status, out, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path)
     assert status == 0, err
     path = tmp_path / "resnet8_cifar" / "1"
     assert out == f"saved_model of resnet8_cifar, version 1, verified; in {path}\n"
     assert (path / "saved_model.pb").is_file()
-    status, out, _ = _main(monkeypatch, capsys, "export", run.path, tmp_path, "--no-warm-up")
+    status, out, _ = run_main(monkeypatch, capsys, "export", run.path, tmp_path, "--no-warm-up")
     assert (status, out.split("; in ")[0]) == (0, "saved_model of resnet8_cifar, version 2, verified")
     assert not (tmp_path / "resnet8_cifar" / "2" / "assets.extra").exists()
-    status, out, _ = _main(monkeypatch, capsys, "export", run.path, tmp_path, "--version", "7", "--name", "shades")
+    status, out, _ = run_main(monkeypatch, capsys, "export", run.path, tmp_path, "--version", "7", "--name", "shades")
     assert (status, out) == (0, f"saved_model of shades, version 7, verified; in {tmp_path / 'shades' / '7'}\n")
 
 
 def test_int8_at_the_command_line(monkeypatch, capsys, run, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="the format 'litert' needs it")
     options = ["--format", "litert", "--int8", "--calibration-size", "9"]
-    status, out, err = _main(monkeypatch, capsys, "export", run.path, tmp_path, *options)
+    status, out, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path, *options)
     assert status == 0, err
     path = tmp_path / "resnet8_cifar" / "1"
     measured = json.loads((path / "export.json").read_text("utf-8"))["measured"]
@@ -169,7 +158,7 @@ def test_help_lists_export_without_tensorflow():
     ],
 )
 def test_bad_options_are_one_line_and_status_2(monkeypatch, capsys, run, tmp_path, options, message):
-    status, out, err = _main(monkeypatch, capsys, "export", run.path, tmp_path / "x", *options)
+    status, out, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path / "x", *options)
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
@@ -182,12 +171,12 @@ def test_a_calibration_size_is_a_number(run, tmp_path):
 
 
 def test_what_is_no_run(monkeypatch, capsys, tmp_path):
-    status, _, err = _main(monkeypatch, capsys, "export", tmp_path / "nowhere", tmp_path / "x")
+    status, _, err = run_main(monkeypatch, capsys, "export", tmp_path / "nowhere", tmp_path / "x")
     assert (status, err.splitlines()[-1].endswith("nowhere, which is none.")) == (2, True)
-    status, _, err = _main(monkeypatch, capsys, "export", tmp_path, tmp_path / "x")
+    status, _, err = run_main(monkeypatch, capsys, "export", tmp_path, tmp_path / "x")
     assert status == 2
     assert "without run.json and model.keras" in err
-    assert _main(monkeypatch, capsys, "export", tmp_path)[0] == 2  # no destination
+    assert run_main(monkeypatch, capsys, "export", tmp_path)[0] == 2  # no destination
     assert not list(tmp_path.iterdir())
 
 
@@ -221,11 +210,11 @@ def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path):
         raise ExportFailed("logits differ")
 
     monkeypatch.setattr(verify, "verify_saved_model", fail)
-    status, out, err = _main(monkeypatch, capsys, "export", run.path, tmp_path / "x")
+    status, out, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path / "x")
     assert (status, out) == (1, "")
     assert err.endswith("Error: logits differ\n")
     (tmp_path / "file").write_text("")
-    status, _, err = _main(monkeypatch, capsys, "export", run.path, tmp_path / "file")
+    status, _, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path / "file")
     assert status == 1
     assert "could not be written" in err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import perturb_logits
 from keras import layers
 from PIL import Image
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
@@ -552,17 +553,8 @@ def _once(monkeypatch):
 
 def test_an_export_that_differs_is_refused(tmp_path, monkeypatch):
     """One weight of 600, off by 1 %: less than shows in most classes."""
-    real = saved_model.rewrite
-
-    def perturb(model, **options):
-        folded = real(model, **options)
-        kernel, bias = folded.get_layer("head_logits").get_weights()
-        kernel[0, 0] *= 1.01
-        folded.get_layer("head_logits").set_weights([kernel, bias])
-        return folded
-
     _once(monkeypatch)
-    monkeypatch.setattr(saved_model, "rewrite", perturb)
+    perturb_logits(monkeypatch, saved_model)
     message = (
         r"must give what the Keras model gives, to 0.0001 of the scale. Received: logits of .*/1 \(onednn\) with a"
     )

@@ -40,6 +40,7 @@ def export(
     images at the network's size.
     """
     from keras_resnet import jobs
+    from keras_resnet.export.folders import EXPORT_FILE
 
     path = jobs.export_run(
         run,
@@ -52,7 +53,7 @@ def export(
         calibration_size=calibration_size,
         data_dir=data_dir,
     )
-    record = json.loads((path / "export.json").read_text("utf-8"))
+    record = json.loads((path / EXPORT_FILE).read_text("utf-8"))
     click.echo(f"{record['format']} of {record['name']}, version {record['version']}, verified; in {path}")
     if record.get("measured"):
         measured = record["measured"]

@@ -15,6 +15,7 @@ from typing import Any
 from keras_resnet.errors import InputError, SaveError, is_count
 
 EXPORT_FILE = "export.json"
+LABELS_FILE = "labels.txt"
 # The file by which a server knows a version, by format.
 MODEL_FILES = {
     "saved_model": "saved_model.pb",

@@ -15,7 +15,7 @@ from keras_resnet.errors import ExportFailed, InputError, check_choice
 from keras_resnet.export import runtimes, verify
 from keras_resnet.export.check import compare
 from keras_resnet.export.fold import as_functional, rewrite
-from keras_resnet.export.folders import MODEL_FILES, new_version
+from keras_resnet.export.folders import LABELS_FILE, MODEL_FILES, new_version
 from keras_resnet.export.heads import cut_head
 from keras_resnet.export.saved_model import (
     check_class_names,
@@ -84,7 +84,7 @@ def export_format(
     signature = tf.TensorSpec(whole.input.shape, tf.float32, whole.input.name)
     options = {} if calibration is None else _quantise(format, calibration, whole)
     with new_version(path, choose_name(model, name), version, format) as new:
-        write_labels(new.partial / "labels.txt", names)
+        write_labels(new.partial / LABELS_FILE, names)
         file = str(new.partial / MODEL_FILES[format])
         with deep_graph(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the converters, about NumPy and themselves

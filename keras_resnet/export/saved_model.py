@@ -16,12 +16,10 @@ from keras_resnet.data.preprocess import MAX_PIXELS
 from keras_resnet.errors import ExportFailed, InputError, is_count
 from keras_resnet.export import verify, warmup
 from keras_resnet.export.fold import as_functional, rewrite
-from keras_resnet.export.folders import new_version
+from keras_resnet.export.folders import LABELS_FILE, new_version
 from keras_resnet.export.heads import cut_head
 from keras_resnet.recipes import Preprocessing
 from keras_resnet.versions import describe_versions
-
-LABELS_FILE = "labels.txt"
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -36,10 +37,14 @@ class Reference:
     model: keras.Model
     preprocessing: Preprocessing | None
 
+    @functools.cached_property
+    def _cut(self) -> keras.Model:
+        return cut_head(self.model)
+
     def compute(self, images: Any) -> dict[str, np.ndarray]:
         """Logits, probabilities and features of a batch, or of images of several sizes."""
         inputs = np.concatenate([np.asarray(self._normalise(self.resize(image[None]))) for image in images])
-        logits, features = (np.asarray(y, np.float64) for y in cut_head(self.model)(inputs, training=False))
+        logits, features = (np.asarray(y, np.float64) for y in self._cut(inputs, training=False))
         exponentials = np.exp(logits - logits.max(-1, keepdims=True))
         probabilities = exponentials / exponentials.sum(-1, keepdims=True)
         own = np.asarray(self.model(inputs, training=False), np.float64)

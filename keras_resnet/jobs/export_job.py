@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import data as data_module
-from keras_resnet import export, training
+from keras_resnet import export
 from keras_resnet.data import Split, draw_subset
 from keras_resnet.errors import InputError, check_choice, is_count
 from keras_resnet.export.folders import MODEL_FILES
-from keras_resnet.jobs.inference import draw_run_test, load_run_data
+from keras_resnet.jobs.inference import draw_run_test, evaluate_split, load_run_data
 from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.jobs.train_job import naming_undecodable
 from keras_resnet.models import load_model
@@ -77,7 +77,7 @@ def export_run(
         options["calibration"] = np.concatenate(list(_make_pixels(run, calibration)))
         options["measure"] = lambda runner: {
             "test_images": len(test),
-            "float_accuracy": _measure_float(run, model, test),
+            "float_accuracy": evaluate_split(run, model, test).accuracy,
             "int8_accuracy": _measure(run, runner, test),
             "calibration_images": len(calibration),
         }
@@ -97,9 +97,3 @@ def _make_pixels(run: Run, split: Split) -> Any:
 def _measure(run: Run, runner: Any, test: Split) -> float:
     found = [np.asarray(runner(batch)["logits"]).argmax(-1) for batch in _make_pixels(run, test)]
     return float((np.concatenate(found) == test.labels).mean())
-
-
-def _measure_float(run: Run, model: Any, test: Split) -> float:
-    dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=run.recipe.batch_size)
-    with naming_undecodable(test):
-        return training.evaluate(model, dataset, test.labels, verbose=0).accuracy

@@ -49,9 +49,16 @@ def evaluate(
         raise InputError(f"batch_size must be at least 1. Received: {batch_size}.")
     images = load_run_data(run, data_dir)
     test = draw_run_test(run, images, test_size)
-    dataset = data_module.make_eval_dataset(test, run.preprocessing, batch_size=batch_size or run.recipe.batch_size)
-    with naming_undecodable(test):
-        return training.evaluate(load_model(run.model_path), dataset, test.labels, verbose=verbose)
+    return evaluate_split(run, load_model(run.model_path), test, batch_size=batch_size, verbose=verbose)
+
+
+def evaluate_split(
+    run: Run, model: Any, split: Split, *, batch_size: int | None = None, verbose: int | str = 0
+) -> training.Evaluation:
+    """Evaluates the loaded model of a run on images, prepared as the run did."""
+    dataset = data_module.make_eval_dataset(split, run.preprocessing, batch_size=batch_size or run.recipe.batch_size)
+    with naming_undecodable(split):
+        return training.evaluate(model, dataset, split.labels, verbose=verbose)
 
 
 def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
