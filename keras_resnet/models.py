@@ -14,6 +14,7 @@ import keras
 
 from keras_resnet import blocks
 from keras_resnet.errors import InputError
+from keras_resnet.fused import warn_without_onednn
 from keras_resnet.specs import (
     DEFAULT_CLASSES,
     TABLE,
@@ -125,6 +126,7 @@ def build(
             check_input_shape(spec, default_shape if input_shape is None else input_shape), name="images"
         )
 
+    warn_without_onednn()
     with deep_graph(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
         block_function = block or blocks.BLOCK_FUNCTIONS[spec.block]

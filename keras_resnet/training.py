@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import InputError
+from keras_resnet.fused import fuse_model
 from keras_resnet.recipes import SHORT_TRAINING_STEPS, Recipe
 
 # Precise BN needs no more images than this: the mean of a channel over 8,192 images is known to about 1 %.
@@ -80,6 +81,7 @@ def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
     """
     if steps < 1:
         raise InputError(f"A training must have at least 1 step. Received: {steps}.")
+    fuse_model(model)  # a loaded or cloned model; what `build` makes is fused already
     model.compile(
         optimizer=make_optimizer(model, recipe, steps),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
