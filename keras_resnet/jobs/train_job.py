@@ -86,8 +86,8 @@ class _Plan:
             self.preprocessing,
             batch_size=self.recipe.batch_size,
             seed=self.recipe.seed,
-            shift_fraction=self.recipe.shift_fraction,
-            horizontal_flip=self.recipe.horizontal_flip,
+            augmentation=self.recipe.augmentation,
+            classes=self.classes,
         )
 
 

@@ -1,4 +1,4 @@
-"""Random changes of whole batches, each image with a draw of its own from one stateless seed."""
+"""Where a pixel comes from: shifts and mirror images of whole batches."""
 
 from __future__ import annotations
 
