@@ -7,6 +7,7 @@ ranges and their Pillow definitions are torchvision's `RandAugment`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -15,10 +16,6 @@ from keras_resnet.data.augment import tone
 from keras_resnet.data.augment.geometry import transform
 from keras_resnet.data.augment.groups import by_kind
 
-OPERATIONS = (
-    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
-    *("brightness", "color", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"),
-)
 GREATEST_MAGNITUDE = 10.0
 # What an operation does at the greatest magnitude. The first seven go either way.
 GREATEST_SHEAR = 0.3  # columns per row
@@ -27,16 +24,6 @@ GREATEST_ANGLE = math.radians(30)
 GREATEST_FACTOR = 0.9  # brightness, colour, contrast and sharpness: 1 - 0.9 to 1 + 0.9
 GREATEST_BITS = 4  # that posterize takes away
 # Solarize inverts values from 256 on, which are none, down to all of them.
-
-_GEOMETRIC = OPERATIONS[1:6]
-_TABLES = {
-    "brightness": tone.brightness_tables,
-    "contrast": tone.contrast_tables,
-    "posterize": tone.posterize_tables,
-    "solarize": tone.solarize_tables,
-    "autocontrast": tone.autocontrast_tables,
-    "equalize": tone.equalize_tables,
-}
 
 
 def random_augment(images: Any, operations: int, magnitude: float, magnitude_std: float, seed: Any) -> tf.Tensor:
@@ -74,12 +61,9 @@ def apply_operations(images: tf.Tensor, operation: tf.Tensor, strength: tf.Tenso
         operation: int32 (batch,), numbers in `OPERATIONS`.
         strength: float32 (batch,) from -1 to 1; the sign is the way to go, where there are two.
     """
-    kernels = (lambda images, *_: images, _move, _map_values, _saturate, _sharpen)
-    kernel_of = [
-        1 if name in _GEOMETRIC else 2 if name in _TABLES else {"identity": 0, "color": 3, "sharpness": 4}[name]
-        for name in OPERATIONS
-    ]
-    return by_kind(tf.gather(tf.constant(kernel_of), operation), kernels, images, operation, strength)
+    kernels = list(dict.fromkeys(_KERNELS.values()))
+    kernel_of = tf.constant([kernels.index(_KERNELS[name]) for name in OPERATIONS])
+    return by_kind(tf.gather(kernel_of, operation), kernels, images, operation, strength)
 
 
 def _move(images: tf.Tensor, operation: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
@@ -101,30 +85,21 @@ def _move(images: tf.Tensor, operation: tf.Tensor, strength: tf.Tensor) -> tf.Te
     return transform(images, tf.stack(matrices, 1))
 
 
-def _map_values(images: tf.Tensor, operation: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """The operations that give each value of a channel another one."""
-    size = tf.abs(strength)
-    values = {
-        "brightness": _factors(strength),
-        "contrast": _factors(strength),
-        "posterize": tf.round(8.0 - GREATEST_BITS * size),
-        "solarize": 256.0 * (1.0 - size),
-        "autocontrast": size,
-        "equalize": size,
-    }
-    tables = [make(images, values[name]) for name, make in _TABLES.items()]
-    number = [list(_TABLES).index(name) if name in _TABLES else 0 for name in OPERATIONS]
-    own = tf.gather(tf.stack(tables, 1), tf.gather(tf.constant(number), operation), axis=1, batch_dims=1)
-    return tone.look_up(images, own)
-
-
-def _saturate(images: tf.Tensor, _: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    return tone.saturate(images, _factors(strength))
-
-
-def _sharpen(images: tf.Tensor, _: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    return tone.sharpen(images, _factors(strength))
-
-
 def _factors(strength: tf.Tensor) -> tf.Tensor:
     return 1.0 + GREATEST_FACTOR * strength
+
+
+# Images of one kernel are treated together, so the geometric operations share one.
+_KERNELS: dict[str, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "identity": lambda images, _, strength: images,
+    **dict.fromkeys(("shear_x", "shear_y", "translate_x", "translate_y", "rotate"), _move),
+    "brightness": lambda images, _, strength: tone.brighten(images, _factors(strength)),
+    "color": lambda images, _, strength: tone.saturate(images, _factors(strength)),
+    "contrast": lambda images, _, strength: tone.add_contrast(images, _factors(strength)),
+    "sharpness": lambda images, _, strength: tone.sharpen(images, _factors(strength)),
+    "posterize": lambda images, _, strength: tone.posterize(images, tf.round(8 - GREATEST_BITS * tf.abs(strength))),
+    "solarize": lambda images, _, strength: tone.solarize(images, 256 * (1 - tf.abs(strength))),
+    "autocontrast": lambda images, _, strength: tone.autocontrast(images),
+    "equalize": lambda images, _, strength: tone.equalize(images),
+}
+OPERATIONS = tuple(_KERNELS)

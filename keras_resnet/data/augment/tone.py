@@ -1,4 +1,4 @@
-"""What becomes of a pixel's value: per-image tables and blends, as Pillow defines them."""
+"""What becomes of a pixel's value: blends and tables, each image by its own, as Pillow defines them."""
 
 from __future__ import annotations
 
@@ -51,70 +51,61 @@ def sharpen(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     return tf.concat([images[:, :1], middle, images[:, -1:]], 1)
 
 
-def look_up(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
-    """`tables[i, channel, pixel]`: uint8 (batch, height, width, channels) through uint8 (batch, channels, 256)."""
-    batch, channels = tf.shape(images)[0], images.shape[-1]
-    start = tf.range(batch * channels) * _LEVELS
-    index = tf.cast(images, tf.int32) + tf.reshape(start, [batch, 1, 1, channels])
-    return tf.gather(tf.reshape(tables, [-1]), index)
+def brighten(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """`blend(black, image)`: Pillow's `ImageEnhance.Brightness`."""
+    return blend(0, images, factors)
 
 
-def contrast_tables(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Tables of `blend(mean gray, image)`: Pillow's `ImageEnhance.Contrast`."""
-    gray = to_gray(images)
-    pixels = tf.size(gray[0], tf.int64)
-    total = tf.reduce_sum(tf.cast(gray, tf.int64), [1, 2])
+def add_contrast(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """`blend(mean gray, image)`: Pillow's `ImageEnhance.Contrast`."""
+    total = tf.reduce_sum(tf.cast(to_gray(images), tf.int64), [1, 2])
+    pixels = images.shape[1] * images.shape[2]
     mean = (2 * total + pixels) // (2 * pixels)  # rounded, halves up
-    return _blend_tables(tf.cast(mean, tf.float32), factors, images.shape[-1])
+    return blend(tf.reshape(mean, [-1, 1, 1, 1]), images, factors)
 
 
-def brightness_tables(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Tables of `blend(black, image)`: Pillow's `ImageEnhance.Brightness`."""
-    return _blend_tables(tf.zeros_like(factors), factors, images.shape[-1])
+def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+    """The first `bits` bits, 0 to 8, of each value: Pillow's `ImageOps.posterize`."""
+    dropped = tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32)) - 1
+    return tf.bitwise.bitwise_and(images, tf.reshape(tf.cast(255 - dropped, tf.uint8), [-1, 1, 1, 1]))
 
 
-def posterize_tables(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Tables that keep the first `bits` bits, 0 to 8: Pillow's `ImageOps.posterize`."""
-    step = tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32))[:, None]
-    return _for_each_channel(tf.range(_LEVELS) // step * step, images.shape[-1])
+def solarize(images: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
+    """`value` below the threshold, `255 - value` from there on: Pillow's `ImageOps.solarize`."""
+    inverted = tf.cast(tf.cast(images, tf.float32) >= tf.reshape(thresholds, [-1, 1, 1, 1]), tf.uint8) * 255
+    return tf.bitwise.bitwise_xor(images, inverted)
 
 
-def solarize_tables(images: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """Tables that invert values from the threshold on: Pillow's `ImageOps.solarize`."""
-    levels = tf.range(_LEVELS)
-    inverted = tf.where(tf.cast(levels, tf.float32) < thresholds[:, None], levels, 255 - levels)
-    return _for_each_channel(inverted, images.shape[-1])
-
-
-def autocontrast_tables(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Tables that stretch each channel to 0 ... 255: Pillow's `ImageOps.autocontrast`."""
+def autocontrast(images: tf.Tensor) -> tf.Tensor:
+    """Each channel stretched to 0 ... 255: Pillow's `ImageOps.autocontrast`."""
     low = tf.cast(tf.reduce_min(images, [1, 2]), tf.float64)[..., None]
     high = tf.cast(tf.reduce_max(images, [1, 2]), tf.float64)[..., None]
     levels = tf.range(_LEVELS, dtype=tf.float64)
     scale = 255.0 / tf.maximum(high - low, 1.0)  # in Pillow's order and precision, which decide what is cut to what
     stretched = tf.clip_by_value(levels * scale - low * scale, 0.0, 255.0)
-    return tf.cast(tf.where(high > low, stretched, levels), tf.uint8)
+    return _look_up(images, tf.where(high > low, stretched, levels))
 
 
-def equalize_tables(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Tables that make each channel's histogram even: Pillow's `ImageOps.equalize`."""
-    batch, height, width, channels = tf.shape(images)[0], *images.shape[1:]
-    start = tf.reshape(tf.range(batch * channels) * _LEVELS, [batch, 1, 1, channels])
+def equalize(images: tf.Tensor) -> tf.Tensor:
+    """Each channel with an even histogram: Pillow's `ImageOps.equalize`."""
+    batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
     bins = batch * channels * _LEVELS
-    index = tf.reshape(tf.cast(images, tf.int32) + start, [-1])
-    counts = tf.reshape(tf.math.bincount(index, minlength=bins, maxlength=bins), [batch, channels, _LEVELS])
-    last = tf.reduce_max(images, [1, 2])  # the highest value that there is
-    of_last = tf.gather(counts, tf.cast(last, tf.int32), axis=2, batch_dims=2)[..., None]
+    counts = tf.math.bincount(tf.reshape(_places(images), [-1]), minlength=bins, maxlength=bins)
+    counts = tf.reshape(counts, [batch, channels, _LEVELS])
+    last = tf.cast(tf.reduce_max(images, [1, 2]), tf.int32)  # the highest value that there is
+    of_last = tf.gather(counts, last, axis=2, batch_dims=2)[..., None]
     step = (height * width - of_last) // 255
     even = (step // 2 + tf.cumsum(counts, axis=2, exclusive=True)) // tf.maximum(step, 1)
-    return tf.cast(tf.where(step > 0, tf.minimum(even, 255), tf.range(_LEVELS)), tf.uint8)
+    return _look_up(images, tf.where(step > 0, tf.minimum(even, 255), tf.range(_LEVELS)))
 
 
-def _blend_tables(degenerate: tf.Tensor, factors: tf.Tensor, channels: int) -> tf.Tensor:
-    levels, degenerate = tf.range(_LEVELS, dtype=tf.float32), degenerate[:, None]
-    blended = tf.clip_by_value(degenerate + factors[:, None] * (levels - degenerate), 0.0, 255.0)
-    return _for_each_channel(blended, channels)
+def _look_up(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+    """`tables[i, channel, pixel]`: uint8 (batch, height, width, channels) through (batch, channels, 256)."""
+    return tf.gather(tf.reshape(tf.cast(tables, tf.uint8), [-1]), _places(images))
 
 
-def _for_each_channel(tables: tf.Tensor, channels: int) -> tf.Tensor:
-    return tf.tile(tf.cast(tables, tf.uint8)[:, None], [1, channels, 1])
+def _places(images: tf.Tensor) -> tf.Tensor:
+    """`(i * channels + channel) * 256 + pixel`: where each value is in tables laid end to end."""
+    batch, channels = tf.shape(images)[0], images.shape[-1]
+    start = tf.range(batch * channels) * _LEVELS
+    return tf.cast(images, tf.int32) + tf.reshape(start, [batch, 1, 1, channels])
