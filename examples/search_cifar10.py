@@ -44,8 +44,7 @@ def main() -> None:
                 preprocessing,
                 batch_size=recipe.batch_size,
                 seed=recipe.seed,
-                shift_fraction=recipe.shift_fraction,
-                horizontal_flip=True,
+                augmentation=recipe.augmentation,
                 first_epoch=first_epoch,
             ),
             keras_resnet.make_eval_dataset(validation, preprocessing),
@@ -55,7 +54,7 @@ def main() -> None:
         preprocessing.input_shape,
         len(data.class_names),
         max_macs=args.max_macs,
-        recipe=keras_resnet.Recipe(epochs=args.epochs),
+        recipe=keras_resnet.Recipe(epochs=args.epochs, horizontal_flip=True),
         make_data=make_data,
     )
     tuner = make_tuner("bayesian", hypermodel, max_trials=args.trials, seed=0, directory=args.folder)

@@ -31,7 +31,7 @@ _HOMES = {
         "list_models",
         "summarize",
     ),
-    "keras_resnet.recipes": ("Preprocessing", "Recipe"),
+    "keras_resnet.recipes": ("Augmentation", "Preprocessing", "Recipe"),
     "keras_resnet.layers": ("GroupedConv1D", "GroupedConv2D"),
     "keras_resnet.models": ("build", "load_model", "stage_outputs", *_TABLE),
     "keras_resnet.growth": ("deepen",),
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from keras_resnet.jobs import evaluate, export_run, load_search, predict, train
     from keras_resnet.layers import GroupedConv1D, GroupedConv2D
     from keras_resnet.models import build, load_model, stage_outputs
-    from keras_resnet.recipes import Preprocessing, Recipe
+    from keras_resnet.recipes import Augmentation, Preprocessing, Recipe
     from keras_resnet.specs import (
         Dialect,
         ResNetSpec,

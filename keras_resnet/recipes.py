@@ -21,6 +21,32 @@ ADAM_RATE = 1e-3
 SHORT_TRAINING_STEPS = 2000
 
 
+def _check_integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}. Received: {value!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_number(
+    name: str, value: Any, *, low: float, high: float | None = None, most: float | None = None, low_open: bool = False
+) -> None:
+    """Raises InputError unless `value` is at least `low` (above it for `low_open`), below `high`, at most `most`."""
+    inside = (
+        _is_number(value)
+        and (value > low or (value == low and not low_open))
+        and (high is None or value < high)
+        and (most is None or value <= most)
+    )
+    if not inside:
+        bounds = [f"above {low}" if low_open else f"at least {low}"]
+        bounds += [f"below {high}"] if high is not None else []
+        bounds += [f"at most {most}"] if most is not None else []
+        raise InputError(f"{name} must be {' and '.join(bounds)}. Received: {value!r}.")
+
+
 class Record:
     """JSON both ways for a frozen dataclass whose fields are plain values and tuples."""
 
@@ -82,9 +108,74 @@ class Preprocessing(Record):
         return [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Record):
+    """How training images and labels are changed at random, in the order of the fields; all off by default.
+
+    Each image has draws of its own. Lengths are parts of the image's sides, so they hold at any size.
+    """
+
+    resized_crop: tuple[float, float] | None = None  # least and greatest share of the area that a crop takes
+    shift_fraction: float = 0.0  # random shift by up to this part of a side, zeros move in (pad and crop)
+    horizontal_flip: bool = False  # mirror a random half of the images
+    randaugment_ops: int = 0  # RandAugment: operations drawn for each image; 2 is usual
+    randaugment_magnitude: float = 7.0  # 0 to 10, where 10 is the greatest that the paper's operations have
+    randaugment_magnitude_std: float = 0.5  # of each operation's own magnitude around it, in the same units
+    brightness: float = 0.0  # colour jitter: factor in [1 - x, 1 + x], not below 0, as in torchvision
+    contrast: float = 0.0  # the same
+    saturation: float = 0.0  # the same; grayscale has none
+    hue: float = 0.0  # rotation in [-x, x] of the circle, x at most 0.5; grayscale has none
+    cutout_fraction: float = 0.0  # side of a square of zeros, part of the shorter side, anywhere, cut at the border
+    erasing_probability: float = 0.0  # random erasing: share of images of which a rectangle becomes noise
+    mixup_alpha: float = 0.0  # mixup: weight of the image from Beta(alpha, alpha)
+    cutmix_alpha: float = 0.0  # cutmix: area of the image from Beta(alpha, alpha); with mixup, half of the images each
+    label_smoothing: float = 0.0  # share of each label that is spread evenly over all classes
+
+    def __post_init__(self) -> None:
+        self._check_resized_crop()
+        if not isinstance(self.horizontal_flip, bool):
+            raise InputError(f"horizontal_flip must be True or False. Received: {self.horizontal_flip!r}.")
+        _check_integer("randaugment_ops", self.randaugment_ops, 0)
+        for name in ("shift_fraction", "label_smoothing"):
+            _check_number(name, getattr(self, name), low=0, high=1)
+        for name in ("brightness", "contrast", "saturation", "mixup_alpha", "cutmix_alpha"):
+            _check_number(name, getattr(self, name), low=0)
+        for name, most in (
+            ("cutout_fraction", 1),
+            ("erasing_probability", 1),
+            ("hue", 0.5),
+            ("randaugment_magnitude", 10),
+            ("randaugment_magnitude_std", 10),
+        ):
+            _check_number(name, getattr(self, name), low=0, most=most)
+
+    def _check_resized_crop(self) -> None:
+        if self.resized_crop is None:
+            return
+        shares = self.resized_crop
+        if not (isinstance(shares, tuple) and len(shares) == 2 and all(map(_is_number, shares))) or not (
+            0 < shares[0] <= shares[1] <= 1
+        ):
+            raise InputError(
+                "resized_crop must be (least, greatest) share of the image's area, 0 < least <= greatest <= 1, "
+                f"or None. Received: {shares!r}."
+            )
+
+    @property
+    def soft_labels(self) -> bool:
+        """Whether labels become a weight for each class instead of one class."""
+        return bool(self.mixup_alpha or self.cutmix_alpha or self.label_smoothing)
+
+
+NO_AUGMENTATION = Augmentation()
+
+
 @dataclass(frozen=True)
-class Recipe(Record):
-    """How a network is trained. Steps are optimizer updates; `learning_rate` is the schedule's peak."""
+class Recipe(Augmentation):
+    """How a network is trained: an augmentation, and what follows.
+
+    Steps are optimizer updates; `learning_rate` is the schedule's peak.
+    """
 
     epochs: int = 10
     batch_size: int = 64
@@ -96,13 +187,12 @@ class Recipe(Record):
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0, "step" / 10 at 1/2 and 3/4 (He et al.), "constant"
     warmup_fraction: float = 0.1  # of all steps, linear from 0
     clip_norm: float | None = None  # largest global norm of the gradient
-    shift_fraction: float = 0.0  # random shift by up to this part of a side, zeros move in (pad and crop)
-    horizontal_flip: bool = False  # mirror a random half of the images
     validation_split: float = 0.1  # stratified part of the training images that picks the best epoch
     reestimate_bn: bool | None = None  # after training; None: where it had fewer than SHORT_TRAINING_STEPS steps
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size"):
             _check_integer(name, getattr(self, name), 1)
         if self.max_steps is not None:
@@ -117,10 +207,14 @@ class Recipe(Record):
         _check_number("momentum", self.momentum, low=0, high=1)
         _check_number("weight_decay", self.weight_decay, low=0)
         _check_number("warmup_fraction", self.warmup_fraction, low=0, high=1)
-        _check_number("shift_fraction", self.shift_fraction, low=0, high=1)
         _check_number("validation_split", self.validation_split, low=0, high=1)
         if self.clip_norm is not None:
             _check_number("clip_norm", self.clip_norm, low=0, low_open=True)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The part of the recipe that is about images and labels, alone."""
+        return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
 
     @property
     def peak_learning_rate(self) -> float:
@@ -128,20 +222,6 @@ class Recipe(Record):
         if self.learning_rate is not None:
             return self.learning_rate
         return SGD_RATE_PER_IMAGE * self.batch_size if self.optimizer == "sgd" else ADAM_RATE
-
-
-def _check_integer(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}. Received: {value!r}.")
-
-
-def _check_number(name: str, value: Any, *, low: float, high: float | None = None, low_open: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (value > low or (value == low and not low_open)) or (high is not None and not value < high):
-        bound = f"above {low}" if low_open else f"at least {low}"
-        raise InputError(
-            f"{name} must be {bound}{f' and below {high}' if high is not None else ''}. Received: {value!r}."
-        )
 
 
 # What images of these sets may look like without changing their class: shifts of 1/8 of a side everywhere, mirror

@@ -10,9 +10,9 @@ from conftest import draw_images, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_resnet import InputError, Preprocessing, load_data, make_eval_dataset, make_train_dataset
+from keras_resnet import Augmentation, InputError, Preprocessing, load_data, make_eval_dataset, make_train_dataset
 from keras_resnet.data import Split, compute_preprocessing, count_batches
-from keras_resnet.data.augment import random_flip, random_shift
+from keras_resnet.data.augment.geometry import random_flip, random_shift
 
 RAW = Preprocessing((6, 6), 1, mean=(0.0,), std=(1 / 255,))  # pixels as they are
 
@@ -56,7 +56,7 @@ def test_even_batches_have_a_static_size(split):
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(split):
-    arguments = {"batch_size": 8, "shift_fraction": 0.3, "horizontal_flip": True}
+    arguments = {"batch_size": 8, "augmentation": Augmentation(shift_fraction=0.3, horizontal_flip=True)}
     one, two = (make_train_dataset(split, RAW, seed=5, **arguments) for _ in range(2))
     epochs = [_hashes(one), _hashes(one), _hashes(one)]
     assert [_hashes(two), _hashes(two), _hashes(two)] == epochs

@@ -55,8 +55,7 @@ def _make_data(recipe, first_epoch=0):
         PREPROCESSING,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
-        shift_fraction=recipe.shift_fraction,
-        horizontal_flip=recipe.horizontal_flip,
+        augmentation=recipe.augmentation,
         first_epoch=first_epoch,
     )
     return train, data.make_eval_dataset(Split(HELD_OUT, HELD_OUT_LABELS), PREPROCESSING, batch_size=16)

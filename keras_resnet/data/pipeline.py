@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import augment
+from keras_resnet.data.augment import make_augment
 from keras_resnet.data.folders import check_decodable
 from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
 from keras_resnet.data.splits import ImageData, Split
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import Preprocessing
+from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, Preprocessing
 
 PREFETCH_BATCHES = 2
 _AUGMENT_STREAM = 1_000_003  # keeps the draws of augmentation apart from those of the order
@@ -35,8 +35,8 @@ def make_train_dataset(
     *,
     batch_size: int = 64,
     seed: int = 0,
-    shift_fraction: float = 0.0,
-    horizontal_flip: bool = False,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    classes: int | None = None,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Batches for `model.fit`: each iteration is an epoch, every image once, in an order of its own.
@@ -50,19 +50,22 @@ def make_train_dataset(
         batch_size: most images per batch. No batch is small and no image is dropped: an epoch is divided into as
             few batches as this allows, whose sizes differ by at most one.
         seed: of order and augmentation.
-        shift_fraction: random shift by up to this part of a side.
-        horizontal_flip: whether to mirror a random half of the images.
+        augmentation: how images and labels are changed at random; by default not at all.
+        classes: how many there are; needed where the augmentation makes labels soft.
         first_epoch: number of the first epoch, to start in the middle.
 
     Returns:
-        A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,)).
+        A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,), or float32
+        (batch, classes) where the augmentation makes them soft).
 
     Raises:
-        InputError: no images, a batch size below 1, or arrays of another number of channels.
+        InputError: no images, a batch size below 1, arrays of another number of channels, or soft labels without
+            `classes`.
     """
     number = len(split)
     steps = count_batches(number, batch_size)
     gather = _make_gather(split, preprocessing)
+    augment = make_augment(augmentation, classes=classes)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
         # Where each batch begins in the epoch's order: sizes differ by at most one image.
@@ -81,11 +84,7 @@ def make_train_dataset(
         return tf.data.Dataset.range(steps).map(take_batch)
 
     def augment_and_normalise(images: tf.Tensor, labels: tf.Tensor, batch_seed: tf.Tensor) -> Any:
-        seeds = tf.random.split(batch_seed, 2)
-        if shift_fraction:
-            images = augment.random_shift(images, shift_fraction, seeds[0])
-        if horizontal_flip:
-            images = augment.random_flip(images, seeds[1])
+        images, labels = augment(images, labels, batch_seed)
         return normalise(images, preprocessing), labels
 
     dataset = tf.data.Dataset.range(1).flat_map(shuffle)

@@ -86,8 +86,8 @@ class _Plan:
             self.preprocessing,
             batch_size=self.recipe.batch_size,
             seed=self.recipe.seed,
-            shift_fraction=self.recipe.shift_fraction,
-            horizontal_flip=self.recipe.horizontal_flip,
+            augmentation=self.recipe.augmentation,
+            classes=self.classes,
         )
 
 
@@ -268,13 +268,7 @@ def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch
 
 
 def _save_network(network: keras.Model, folder: RunFolder) -> None:
-    # The network alone, with Keras' own loss and metric: no state of this training's optimizer.
-    network.compile(
-        optimizer=keras.optimizers.SGD(),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+    training.compile_for_integer_labels(network)
     folder.write(MODEL_FILE, network.save)
 
 
