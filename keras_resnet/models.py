@@ -43,6 +43,25 @@ def deep_graph(frames: int = _ANY_DEPTH) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
+@contextlib.contextmanager
+def _dtype_policy(dtype: str | None) -> Iterator[None]:
+    """Makes `dtype` the global policy for as long as layers are made; None changes nothing."""
+    before = keras.config.dtype_policy()
+    if dtype is not None:
+        try:
+            policy = keras.dtype_policies.get(dtype)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                "dtype must be None or a Keras dtype policy such as 'float32', 'mixed_bfloat16' or 'mixed_float16'. "
+                f"Received: {dtype!r}."
+            ) from error
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def build(
     spec_or_name: ResNetSpec | str,
     input_shape: tuple[int | None, ...] | None = None,
@@ -54,6 +73,7 @@ def build(
     classifier_activation: str | None = "softmax",
     block: Callable[..., Any] | None = None,
     name: str | None = None,
+    dtype: str | None = None,
 ) -> keras.Model:
     """`head(stages(stem(x)))`: builds the network of a spec as a functional Keras model.
 
@@ -74,6 +94,8 @@ def build(
             uses what it will. What it builds is not in the spec (`block="custom"` says so), and cannot be counted
             from it.
         name: of the model; by default the spec's, or with a block in place of the spec's own `{spec.name}_custom`.
+        dtype: Keras' dtype policy of the layers, such as "mixed_bfloat16", in which weights, BN's statistics and the
+            head stay in float32; by default the global policy.
 
     Returns:
         A model from (batch, height, width, channels) float32 to (batch, classes) float32; without the top to the
@@ -127,7 +149,7 @@ def build(
         )
 
     warn_without_onednn()
-    with deep_graph(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
+    with _dtype_policy(dtype), deep_graph(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
         block_function = block or blocks.BLOCK_FUNCTIONS[spec.block]
         for place in iter_blocks(spec):

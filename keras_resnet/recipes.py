@@ -12,6 +12,7 @@ from keras_resnet.errors import InputError, check_choice, suggest
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")  # Keras' dtype policies
 
 # Default peak learning rates. For sgd it is proportional to the batch (Goyal et al. 2017), here 0.02 at 32.
 SGD_RATE_PER_IMAGE = 0.02 / 32
@@ -188,6 +189,7 @@ class Recipe(Augmentation):
     warmup_fraction: float = 0.1  # of all steps, linear from 0
     clip_norm: float | None = None  # largest global norm of the gradient
     validation_split: float = 0.1  # stratified part of the training images that picks the best epoch
+    dtype: str = "float32"  # of the arithmetic; in a mixed policy weights, BN's statistics and the head stay float32
     reestimate_bn: bool | None = None  # after training; None: where it had fewer than SHORT_TRAINING_STEPS steps
     seed: int = 0
 
@@ -200,7 +202,7 @@ class Recipe(Augmentation):
         _check_integer("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2**32. Received: {self.seed}.")
-        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("dtype", DTYPES)):
             check_choice(name, getattr(self, name), allowed)
         if self.learning_rate is not None:
             _check_number("learning_rate", self.learning_rate, low=0, low_open=True)

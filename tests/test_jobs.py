@@ -31,6 +31,16 @@ def _train(npz, run_dir, **changes):
     return jobs.train(npz, model="resnet8_cifar", run_dir=run_dir, recipe={**QUICK, **changes}, verbose=0)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_mixed_precision_is_used_as_any_other(npz, tmp_path, dtype):
+    run = _train(npz, tmp_path / "run", dtype=dtype)
+    assert run.recipe.dtype == dtype
+    model = keras.saving.load_model(run.model_path)
+    assert model.get_layer("stage1_block1_conv1").compute_dtype == dtype.removeprefix("mixed_")
+    assert model.get_layer("head_logits").compute_dtype == "float32"
+    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record["test"]["accuracy"]
+
+
 def test_a_run_folder_holds_the_run(run, npz):
     assert {path.name for path in run.path.iterdir()} == FILES
     record = json.loads((run.path / "run.json").read_text())

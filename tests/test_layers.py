@@ -140,6 +140,24 @@ def test_dynamic_sizes():
 
 
 @pytest.mark.usefixtures("gradient")
+@pytest.mark.parametrize(("rank", "strides", "dilation"), [(2, 2, 1), (2, 1, 2), (1, 2, 1)])
+def test_inside_xla(rank, strides, dilation):
+    options = {"strides": strides, "dilation_rate": dilation, "groups": 4, "padding": "same"}
+    layer = {1: GroupedConv1D, 2: GroupedConv2D}[rank](8, 3, **options)
+    x = tf.random.stateless_normal((2, *(7, 5)[:rank], 8), seed=(0, 0))
+    layer.build(x.shape)
+
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, [x, layer.kernel.value])
+
+    for a, b in zip(tf.function(run, jit_compile=True)(x), tf.function(run)(x), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("gradient")
 def test_a_graph_holds_one_plain_convolution():
     layer = GroupedConv2D(8, 3, groups=4)
     layer.build((None, 8, 8, 8))

@@ -262,23 +262,26 @@ MIXED = ResNetSpec("mixed", "bottleneck", (1, 1), (8, 16), (1, 2), "cifar", 8, g
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("spec", [MIXED, get_spec("resnet8_cifar"), get_spec("resnetv2_8_cifar")], ids=lambda s: s.name)
 def test_a_network_trains_in_mixed_precision_with_a_float32_head(policy, spec):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = build(spec, (8, 8, 1), 3)
-        for layer in model.layers:
-            if layer.name in ("head_pool", "head_logits", "head_probabilities"):
-                assert layer.output.dtype == "float32", layer.name
-            if isinstance(layer, keras.layers.BatchNormalization):
-                assert {weight.dtype for weight in layer.weights} == {"float32"}, layer.name
-        assert model.get_layer("stage1_block1_conv2").compute_dtype == policy.removeprefix("mixed_")
-        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-        before = model.get_layer("stage2_block1_conv2").kernel.numpy()
-        x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
-        loss = model.train_on_batch(x, np.array([0, 1, 2, 0]))
-        assert np.isfinite(loss)
-        assert not np.array_equal(before, model.get_layer("stage2_block1_conv2").kernel.numpy())
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = build(spec, (8, 8, 1), 3, dtype=policy)
+    assert keras.config.dtype_policy().name == "float32"  # the global one stays
+    for layer in model.layers:
+        if layer.name in ("head_pool", "head_logits", "head_probabilities"):
+            assert layer.output.dtype == "float32", layer.name
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert {weight.dtype for weight in layer.weights} == {"float32"}, layer.name
+    assert model.get_layer("stage1_block1_conv2").compute_dtype == policy.removeprefix("mixed_")
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) is (policy == "mixed_float16")
+    before = model.get_layer("stage2_block1_conv2").kernel.numpy()
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    loss = model.train_on_batch(x, np.array([0, 1, 2, 0]))
+    assert np.isfinite(loss)
+    assert not np.array_equal(before, model.get_layer("stage2_block1_conv2").kernel.numpy())
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(InputError, match=r"dtype must be None or a Keras dtype policy such as .* Received: 'half'"):
+        build("resnet8_cifar", dtype="half")
 
 
 def test_stage_outputs_are_what_the_stages_put_out():

@@ -51,6 +51,7 @@ def test_recipes_are_json_both_ways():
         ({"weight_decay": -0.1}, r"weight_decay must be at least 0. Received: -0.1"),
         ({"clip_norm": 0.0}, r"clip_norm must be above 0"),
         ({"clip_norm": float("inf")}, r"clip_norm must be above 0. Received: inf"),
+        ({"dtype": "bfloat16"}, r"dtype must be one of 'float32', 'mixed_bfloat16', 'mixed_float16'. Rec.*'bfloat16'"),
         ({"seed": 2**32}, r"seed must be below 2\*\*32. Received: 4294967296"),
     ],
 )

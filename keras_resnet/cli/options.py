@@ -104,6 +104,9 @@ _RECIPE_OPTIONS = {
     "validation_split": click.option(
         "--validation-split", type=float, help="Part of the training images that picks the epoch.  [default: 0.1]"
     ),
+    "dtype": click.option(
+        "--dtype", help=f"Of the arithmetic: {', '.join(recipes.DTYPES)}; the head stays float32.  [default: float32]"
+    ),
     "reestimate_bn": click.option(
         "--reestimate-bn/--no-reestimate-bn",
         default=None,

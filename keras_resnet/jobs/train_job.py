@@ -168,7 +168,13 @@ def train(
         _log_plan(plan)
         with watch("build"):
             keras.utils.set_random_seed(recipe.seed)
-            network = build(plan.spec, plan.preprocessing.input_shape, plan.classes, classifier_activation=None)
+            network = build(
+                plan.spec,
+                plan.preprocessing.input_shape,
+                plan.classes,
+                classifier_activation=None,
+                dtype=recipe.dtype,
+            )
         outcome = _fit(network, plan, folder, watch, verbose)
         with watch("save"):
             _save_network(network, folder)

@@ -93,7 +93,12 @@ class HyperResNet(keras_tuner.HyperModel):
             hp.values[BUILT] = spec.name
             log.info("moved into the budget: %s", spec.name)
         model = build(
-            spec, self.candidates.input_shape, self.candidates.classes, classifier_activation=None, name=spec.name
+            spec,
+            self.candidates.input_shape,
+            self.candidates.classes,
+            classifier_activation=None,
+            name=spec.name,
+            dtype=recipe.dtype,
         )
         training.compile_model(model, replace(recipe, schedule="constant", warmup_fraction=0.0), steps=1)
         # With the variables of the optimizer that `fit` makes, so that a tuner's checkpoint, which has them, loads
