@@ -43,6 +43,10 @@ def _use_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
+def _device() -> str:
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+
+
 def build(job: dict[str, Any], activation: str | None) -> keras.Model:
     """The network of a side."""
     shape, classes = tuple(job["input_shape"]), job["classes"]
@@ -82,7 +86,7 @@ def make_training(model: keras.Model, images: np.ndarray, labels: np.ndarray) ->
     def first() -> None:
         model.fit(batches, epochs=1, steps_per_epoch=1, shuffle=False, verbose=0)
 
-    return Side(first, _make_training_step(model, batches))
+    return Side(first, _make_training_step(model, batches), _device())
 
 
 def _make_training_step(model: keras.Model, batches: tf.data.Dataset) -> Callable[[int], None]:
@@ -126,7 +130,7 @@ def make_session(job: dict[str, Any]) -> Side:
         for _ in range(steps):
             call(batch)
 
-    return Side(lambda: run(1), run)
+    return Side(lambda: run(1), run, _device())
 
 
 def make_matrix_product(job: dict[str, Any]) -> Side:
@@ -141,4 +145,4 @@ def make_matrix_product(job: dict[str, Any]) -> Side:
             product = tf.matmul(a, b)
         product[0, 0].numpy()
 
-    return Side(lambda: run(1), run)
+    return Side(lambda: run(1), run, _device())

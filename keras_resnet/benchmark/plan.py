@@ -206,5 +206,5 @@ def _why_not(side: str, row: specs.Row, shape: tuple[int, ...]) -> str | None:
             if not has_torch():  # asked for by name it was refused before
                 return "PyTorch is not installed: pip install torch"
     except InputError as error:
-        return str(error)
+        return str(error).partition(" Received:")[0]
     return None

@@ -42,10 +42,12 @@ class Row:
     peak_gflops: float | None = None  # of the matrix product, in turns between those of the sides
     peak_share: float | None = None
     memory_mib: float | None = None  # the most that the side's process held, libraries included
-    first_step_seconds: float | None = None  # tracing and compiling included, imports and building not
+    first_step_seconds: float | None = None  # tracing and compiling included
+    ready_seconds: float | None = None  # before it: imports, building or loading the network
     ours_ratio: float | None = None  # time of "ours" / time of this side: the median over rounds
     rounds: int = 0
     steps: int = 0  # in each round
+    device: str = ""  # "cpu" or "gpu"
     note: str = ""  # why there are no figures
     failed: bool = False  # unlike what was left out, an error
 
@@ -56,8 +58,10 @@ class _Turns:
 
     name: str
     process: SideProcess
-    steps: int = 1
+    ready_seconds: float = 0.0
+    device: str = ""
     first_step_seconds: float = 0.0
+    steps: int = 1  # of a turn
     seconds: list[float] = field(default_factory=list)  # of a step, by round
 
     def run(self, steps: int) -> float:
@@ -66,9 +70,15 @@ class _Turns:
 
     def warm_up(self, round_seconds: float) -> None:
         """The first step, a few more, and from these how many make a round."""
+        ready = self.process.receive()
+        self.ready_seconds, self.device = ready["ready_seconds"], ready["device"]
         self.first_step_seconds = self.process.ask("first")["seconds"]
-        step = min(self.run(1) for _ in range(_WARM_UP_STEPS))
-        self.steps = min(max(1, round(round_seconds / max(step, 1e-6))), _MOST_STEPS)
+        self._choose_steps(round_seconds, min(self.run(1) for _ in range(_WARM_UP_STEPS)))
+        if self.steps > 1:  # short steps go on getting faster for a while
+            self._choose_steps(round_seconds, self.run(self.steps))
+
+    def _choose_steps(self, round_seconds: float, step_seconds: float) -> None:
+        self.steps = min(max(1, round(round_seconds / max(step_seconds, 1e-6))), _MOST_STEPS)
 
     def take_turn(self) -> float:
         """One round; where steps are short, one more that is not counted, since others had the caches meanwhile."""
@@ -134,7 +144,6 @@ class _CaseRunner:
         turns: dict[str, _Turns] = {}
         with contextlib.ExitStack() as stack:
             product = _Turns(MATRIX_PRODUCT, stack.enter_context(self._start(MATRIX_PRODUCT)))
-            product.process.receive()
             product.warm_up(min(self.plan.round_seconds, _PRODUCT_SECONDS))
             for side in self.case.sides:
                 with self._noting(side):
@@ -173,7 +182,6 @@ class _CaseRunner:
             job["folder"] = self._export(side)
         self.say(f"{side}: starting")
         turns = _Turns(side, stack.enter_context(self._start(side, **job)))
-        turns.process.receive()
         turns.warm_up(self.plan.round_seconds)
         self.say(f"{side}: first step {turns.first_step_seconds:.2f} s")
         return turns
@@ -235,6 +243,8 @@ class _CaseRunner:
             peak_share=gflops / peak,
             memory_mib=self.memory[side] / 2**20,
             first_step_seconds=turns.first_step_seconds,
+            ready_seconds=turns.ready_seconds,
+            device=turns.device,
             ours_ratio=ratio,
             rounds=len(turns.seconds),
             steps=turns.steps,

@@ -61,7 +61,7 @@ def answer_requests(job: dict[str, Any], receive: Callable[[], dict[str, Any]], 
         send(folder=export(job))
         return
     side = make_side(job)
-    send(ready_seconds=time.perf_counter() - start)
+    send(ready_seconds=time.perf_counter() - start, device=side.device)
     while True:
         request = receive()
         start = time.perf_counter()

@@ -11,6 +11,7 @@ class Side(NamedTuple):
 
     first: Callable[[], object]  # the first step, with all that has to be traced or compiled
     run: Callable[[int], object]  # so many further steps
+    device: str  # "cpu" or "gpu"
 
 
 class Unavailable(Exception):

@@ -47,7 +47,7 @@ def make(job: dict[str, Any]) -> Side:
             reason = f"{type(error).__name__}: {' '.join(lines[:2])}"
             raise Unavailable(f"torch.compile failed, it needs a C++ compiler: {reason[:300]}") from error
 
-    return Side(first, run)
+    return Side(first, run, "gpu" if device == "cuda" else "cpu")
 
 
 def _train(net: Any, run_net: Any, x: Any, labels: Any, autocast: Callable[[], Any]) -> Callable[[int], None]:

@@ -106,7 +106,7 @@ def benchmark(
 def _split_sides(against: str | None) -> tuple[str, ...] | None:
     if against is None:
         return None
-    return () if against == "none" else tuple(against.split(","))
+    return () if against == "none" else tuple(part.strip() for part in against.split(","))
 
 
 def _describe() -> dict[str, Any]:
@@ -146,24 +146,26 @@ def _make_table(rows: Sequence[Row]) -> tuple[Any, ...]:
             "MiB",
             "first step s",
         ),
-        "ours/this",
-        last="",
+        last="ours/this",
     )
+    notes = []
     for row in rows:
         name = (f"{row.network} {row.task}", str(row.batch_size), row.input, row.side)
-        table.add_row(
-            *name,
-            *(_figures(row) or [""] * 8),
-            f"{'failed' if row.failed else 'left out'}: {row.note}" if row.note else "",
-        )
-    peaks = [f"{row.peak_gflops:.0f}" for row in rows if row.peak_gflops]
-    peak = f"matrix product: {' '.join(dict.fromkeys(peaks))} GFLOP/s; {rows[0].threads} threads, {rows[0].dtype}"
-    return table, peak
+        if row.milliseconds is None:
+            notes.append(f"{', '.join(name[:3])}: {row.side} {'failed' if row.failed else 'left out'}: {row.note}")
+        else:
+            table.add_row(*name, *_figures(row))
+    measured = [row for row in rows if row.peak_gflops]
+    peaks = dict.fromkeys(f"{row.peak_gflops:.0f}" for row in measured)
+    first = rows[0]
+    texts = [f"matrix product (the peak): {', '.join(peaks)} GFLOP/s; {first.threads} threads, {first.dtype}"]
+    if any(row.device != "cpu" for row in measured):
+        texts.append("devices: " + ", ".join(dict.fromkeys(f"{row.side} {row.device}" for row in measured)))
+    return table, *texts, *notes
 
 
 def _figures(row: Row) -> list[str]:
-    if row.milliseconds is None:
-        return []
+    assert row.milliseconds is not None
     digits = 1 if row.milliseconds >= 10 else 3
     return [
         f"{row.milliseconds:.{digits}f}",
