@@ -32,6 +32,13 @@ def test_planning_loads_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+    code = (
+        "import sys; from keras_resnet.cli import cli; cli(['benchmark', '--help'], standalone_mode=False);"
+        "print('heavy:', [m for m in ('tensorflow', 'keras', 'torch', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: []\n")
+    assert "--against SIDE[,SIDE...]" in done.stdout
 
 
 def test_what_is_left_open_is_decided(monkeypatch):

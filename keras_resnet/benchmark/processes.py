@@ -124,4 +124,6 @@ def make_environment(threads: int, scratch: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torchinductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **fixed}
+    # Each side on a GPU takes what it needs instead of everything.
+    defaults = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {**defaults, **os.environ, **fixed}

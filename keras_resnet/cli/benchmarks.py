@@ -35,7 +35,9 @@ class Counts(click.ParamType):
 
 @click.command()
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
-@click.option("--train", "task", flag_value="train", default="train", help="A training step; the default.")
+@click.option(
+    "--train", "task", flag_value="train", default="train", show_default=False, help="A training step; the default."
+)
 @click.option("--infer", "task", flag_value="infer", help="A forward pass; ours is the exported SavedModel.")
 @click.option(
     "--batch-size",
@@ -46,7 +48,7 @@ class Counts(click.ParamType):
 @click.option(
     "--against",
     metavar="SIDE[,SIDE...]",
-    help="stock, keras.applications, torch, torch-compile, or none.  [default: all, but stock where convolutions are grouped]",
+    help="stock, keras.applications, torch, torch-compile, or none.  [default: all that can, but stock where convolutions are grouped]",
 )
 @click.option("--rounds", type=int, default=7, help="Turns of each side.")
 @click.option("--round-seconds", type=float, default=1.0, help="Least length of a turn, in whole steps.")
