@@ -48,7 +48,7 @@ class Counts(click.ParamType):
 @click.option(
     "--against",
     metavar="SIDE[,SIDE...]",
-    help="stock, keras.applications, torch, torch-compile, or none.  [default: all that can, but stock where convolutions are grouped]",
+    help="stock, keras.applications, torch, torch-compile, or none.  [default: all that can, but stock for grouped ones]",
 )
 @click.option("--rounds", type=int, default=7, help="Turns of each side.")
 @click.option("--round-seconds", type=float, default=1.0, help="Least length of a turn, in whole steps.")
