@@ -23,7 +23,7 @@ class ExportFailed(RuntimeError):
 
 
 class BenchmarkFailed(RuntimeError):
-    """A side of a benchmark died; what was measured of the others stands."""
+    """A process of a benchmark died; the message says which and why. What was measured of the others stands."""
 
 
 def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:

@@ -425,6 +425,13 @@ def test_a_failed_side_is_status_1_and_the_rest_is_printed(monkeypatch, capsys, 
     assert [row["failed"] for row in csv.DictReader(path.read_text("utf-8").splitlines())] == ["False", "True"]
 
 
+def test_without_the_matrix_product_there_is_nothing(monkeypatch, capsys, fake):
+    fake.script["matrix product"] = SideFailed("It died. The end of its log:\nImportError")
+    status, out, err = run_main(monkeypatch, capsys, "benchmark", "resnet8_cifar", "--against", "none")
+    assert (status, out) == (1, "")
+    assert err.endswith("Error: It died. The end of its log:\nImportError\n")
+
+
 def test_what_was_measured_survives_a_stop(monkeypatch, capsys, fake, tmp_path):
     fake.script["ours"] = 3.0
     path = tmp_path / "figures.csv"

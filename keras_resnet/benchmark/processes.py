@@ -16,11 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from keras_resnet.errors import BenchmarkFailed
+
 _LAST_LINES = 15  # of a log, in an error
 _END_SECONDS = 10
 
 
-class SideFailed(RuntimeError):
+class SideFailed(BenchmarkFailed):
     """A child ended when it should have answered; the message has the end of its log."""
 
 
