@@ -39,7 +39,7 @@ class Row:
     milliseconds_max: float | None = None
     images_per_second: float | None = None
     gflops: float | None = None  # 10^9 operations a second, two for each multiply-add; see `plan.PASSES`
-    peak_gflops: float | None = None  # of the matrix product, in turns between those of the sides
+    peak_gflops: float | None = None  # of a matrix product, in its fastest turn of the case
     peak_share: float | None = None
     memory_mib: float | None = None  # the most that the side's process held, libraries included
     first_step_seconds: float | None = None  # tracing and compiling included
@@ -228,7 +228,7 @@ class _CaseRunner:
             return Row(**common, note=note, failed=failed)
         seconds = statistics.median(turns.seconds)
         gflops = case.count_flops(side) / seconds / 1e9
-        peak = 2 * PRODUCT_SIZE**3 / statistics.median(self.product_seconds) / 1e9
+        peak = 2 * PRODUCT_SIZE**3 / min(self.product_seconds) / 1e9  # what disturbs it only makes it slower
         ratio = None
         if ours is not None:  # by round: what slows the machine down for a while is in both
             ratio = statistics.median(a / b for a, b in zip(ours.seconds, turns.seconds, strict=True))
