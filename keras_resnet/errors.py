@@ -22,6 +22,10 @@ class ExportFailed(RuntimeError):
     """An exported model could not be run or does not give what the Keras model gives; nothing of it is left."""
 
 
+class BenchmarkFailed(RuntimeError):
+    """A process of a benchmark died; the message says which and why. What was measured of the others stands."""
+
+
 def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     """Returns `" Did you mean 'a' or 'b'?"` for the names nearest to `received`, or an empty string."""
     names = {name.lower(): name for name in allowed}

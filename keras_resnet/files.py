@@ -35,6 +35,19 @@ def write_beside(path: str | os.PathLike[str], writer: Callable[[Path], object],
         raise SaveError(f"{target} could not be written: {error}.{f' {hint}' if hint else ''}") from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises SaveError unless `write_beside` could write `path`: before long work whose result it is to hold."""
+    target = Path(path)
+    if target.is_dir():
+        raise SaveError(f"{target} could not be written: it is a folder.")
+    probe = target.with_name(f"{PARTIAL}{target.name}")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SaveError(f"{target} could not be written: {error}.") from error
+
+
 def dump_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Writes `rows`, all with the keys of the first, under a header."""
     with open(path, "w", newline="", encoding="utf-8") as file:

@@ -55,7 +55,8 @@ def make_optimizer(model: keras.Model, recipe: Recipe, steps: int) -> keras.opti
     """Returns the recipe's optimizer, with its schedule; BN's scales and offsets and all biases do not decay."""
     shared: dict[str, Any] = {
         "learning_rate": make_schedule(recipe, steps),
-        "weight_decay": recipe.weight_decay,
+        # With 0 Keras would subtract 0 from every kernel in each step; its AdamW takes no None.
+        "weight_decay": recipe.weight_decay if recipe.optimizer == "adamw" else recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm,
     }
     if recipe.optimizer == "sgd":

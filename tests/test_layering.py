@@ -47,6 +47,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     },
     "search": {"keras", "keras_tuner", "numpy", "psutil", "grpc"},
     "jobs": {"keras", "numpy", "psutil", "tensorflow"},
+    "benchmark": {"keras", "numpy", "psutil", "tensorflow", "tensorflow_datasets", "torch"},
     "cli": {"click", "rich"},
 }
 

@@ -8,17 +8,18 @@ import sys
 
 import click
 
+from keras_resnet.cli.benchmarks import benchmark
 from keras_resnet.cli.exports import export
 from keras_resnet.cli.networks import models, show
 from keras_resnet.cli.runs import evaluate, predict, train
 from keras_resnet.cli.searches import search
-from keras_resnet.errors import ExportFailed, InputError, SaveError, SearchFailed
+from keras_resnet.errors import BenchmarkFailed, ExportFailed, InputError, SaveError, SearchFailed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110})
 @click.version_option(package_name="keras-native-resnet", prog_name="keras-resnet")
 def cli() -> None:
-    """Residual networks for Keras: train, evaluate, use, search, export."""
+    """Residual networks for Keras: train, evaluate, use, search, export, benchmark."""
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (InputError, SaveError, SearchFailed, ExportFailed) as error:
+    except (InputError, SaveError, SearchFailed, ExportFailed, BenchmarkFailed) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except (KeyboardInterrupt, click.Abort):
@@ -39,5 +40,5 @@ def main() -> None:
         sys.exit(130)
 
 
-for _command in (train, evaluate, predict, search, export, models, show):
+for _command in (train, evaluate, predict, search, export, benchmark, models, show):
     cli.add_command(_command)

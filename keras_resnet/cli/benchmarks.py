@@ -1,0 +1,181 @@
+"""The command benchmark: its options, its progress, its table."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keras_resnet.cli.options import COUNT, ImageSize
+from keras_resnet.cli.tables import make_table, print_all
+from keras_resnet.errors import BenchmarkFailed
+from keras_resnet.files import check_writable, dump_csv, write_beside
+
+if TYPE_CHECKING:
+    from keras_resnet.benchmark import Row
+
+
+class Counts(click.ParamType):
+    """Numbers of at least 1, joined by commas: `1,16`."""
+
+    name = "N[,N...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers; click's usage error otherwise."""
+        parts = str(value).split(",")
+        if not all(re.fullmatch(COUNT, part) for part in parts):
+            self.fail(f"must be numbers of at least 1, such as 16 or 1,16. Received: {value!r}.", param, ctx)
+        return tuple(map(int, parts))
+
+
+@click.command()
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option(
+    "--train", "task", flag_value="train", default="train", show_default=False, help="A training step; the default."
+)
+@click.option("--infer", "task", flag_value="infer", help="A forward pass; ours is the exported SavedModel.")
+@click.option(
+    "--batch-size",
+    type=Counts(),
+    help="Several are measured one by one.  [default: 16, up to 64 pixels 128; infer 1,16]",
+)
+@click.option("--image-size", type=ImageSize(), help="Input of the networks.  [default: of their source]")
+@click.option(
+    "--against",
+    metavar="SIDE[,SIDE...]",
+    help="stock, keras.applications, torch, torch-compile, or none.  [default: all that can, but stock for grouped ones]",
+)
+@click.option("--rounds", type=int, default=7, help="Turns of each side.")
+@click.option("--round-seconds", type=float, default=1.0, help="Least length of a turn, in whole steps.")
+@click.option("--threads", type=int, help="Of each side.  [default: all cores]")
+@click.option("--dtype", default="float32", help="float32 or mixed_bfloat16.")
+@click.option("--csv", "csv_path", type=click.Path(), help="Write the figures into this file, after each case.")
+def benchmark(
+    models: tuple[str, ...],
+    task: str,
+    batch_size: tuple[int, ...] | None,
+    image_size: tuple[int, int] | None,
+    against: str | None,
+    csv_path: str | None,
+    **options: Any,
+) -> None:
+    """Time the networks MODEL (by default resnet50) beside Keras' own and PyTorch's.
+
+    Each side runs in a process of its own; they take turns, so that a machine that slows down slows all of them.
+    GFLOP/s count two operations for each multiply-add, and three passes in a training step: outputs, gradients of
+    inputs, gradients of kernels.
+    """
+    from keras_resnet.benchmark import make_plan, measure
+
+    plan = make_plan(
+        models or ("resnet50",),
+        task=task,
+        batch_sizes=batch_size,
+        image_size_pixels=image_size,
+        against=_split_sides(against),
+        **options,
+    )
+    if csv_path is not None:
+        check_writable(csv_path)
+    surroundings = _describe()
+    rows: Sequence[Row] = ()
+
+    def keep(so_far: Sequence[Row]) -> None:
+        nonlocal rows
+        rows = list(so_far)
+        if csv_path is not None:
+            records = [{**dataclasses.asdict(row), **surroundings} for row in rows]
+            write_beside(csv_path, lambda path: dump_csv(records, path))
+
+    try:
+        with _progress() as say:
+            measure(plan, on_progress=say, on_rows=keep)
+    finally:  # also after Ctrl-C: what was measured was measured
+        if rows:
+            print_all(", ".join(f"{key} {value}" for key, value in surroundings.items()), *_make_table(rows))
+    failed = [row for row in rows if row.failed]
+    if failed:
+        raise BenchmarkFailed(
+            "; ".join(f"{row.network} {row.task}, batch {row.batch_size}: {row.note}" for row in failed)
+        )
+
+
+def _split_sides(against: str | None) -> tuple[str, ...] | None:
+    if against is None:
+        return None
+    return () if against == "none" else tuple(part.strip() for part in against.split(","))
+
+
+def _describe() -> dict[str, Any]:
+    """Machine and versions, as columns of the CSV file."""
+    from keras_resnet.jobs.run_folder import describe_machine
+    from keras_resnet.versions import describe_versions
+
+    machine = describe_machine()
+    kept: Mapping[str, Any] = {key: machine[key] for key in ("processor", "cores", "memory_gib", "onednn")}
+    return {**kept, "accelerators": " ".join(machine["accelerators"]) or "none", **describe_versions("torch")}
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], object]]:
+    """Says what is being done: in one line that changes on a terminal, in lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda text: click.echo(text, err=True)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, markup=False).status("") as status:
+        yield status.update
+
+
+def _make_table(rows: Sequence[Row]) -> tuple[Any, ...]:
+    table = make_table(
+        *(
+            "network",
+            "batch",
+            "input",
+            "side",
+            "ms",
+            "min-max",
+            "images/s",
+            "GFLOP/s",
+            "of peak",
+            "MiB",
+            "first step s",
+        ),
+        last="ours/this",
+    )
+    notes = []
+    for row in rows:
+        name = (f"{row.network} {row.task}", str(row.batch_size), row.input, row.side)
+        if row.milliseconds is None:
+            notes.append(f"{', '.join(name[:3])}: {row.side} {'failed' if row.failed else 'left out'}: {row.note}")
+        else:
+            table.add_row(*name, *_figures(row))
+    measured = [row for row in rows if row.peak_gflops]
+    peaks = dict.fromkeys(f"{row.peak_gflops:.0f}" for row in measured)
+    first = rows[0]
+    texts = [f"matrix product (the peak): {', '.join(peaks)} GFLOP/s; {first.threads} threads, {first.dtype}"]
+    if any(row.device != "cpu" for row in measured):
+        texts.append("devices: " + ", ".join(dict.fromkeys(f"{row.side} {row.device}" for row in measured)))
+    return table, *texts, *notes
+
+
+def _figures(row: Row) -> list[str]:
+    assert row.milliseconds is not None
+    digits = 1 if row.milliseconds >= 10 else 3
+    return [
+        f"{row.milliseconds:.{digits}f}",
+        f"{row.milliseconds_min:.{digits}f}-{row.milliseconds_max:.{digits}f}",
+        f"{row.images_per_second:.1f}",
+        f"{row.gflops:.1f}",
+        f"{row.peak_share:.0%}",
+        f"{row.memory_mib:.0f}",
+        f"{row.first_step_seconds:.2f}",
+        "" if row.ours_ratio is None else f"{row.ours_ratio:.3f}",
+    ]
