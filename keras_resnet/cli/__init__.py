@@ -9,6 +9,7 @@ import sys
 import click
 
 from keras_resnet.cli.benchmarks import benchmark
+from keras_resnet.cli.datasets import data
 from keras_resnet.cli.exports import export
 from keras_resnet.cli.networks import models, show
 from keras_resnet.cli.runs import evaluate, predict, train
@@ -40,5 +41,5 @@ def main() -> None:
         sys.exit(130)
 
 
-for _command in (train, evaluate, predict, search, export, benchmark, models, show):
+for _command in (train, evaluate, predict, search, export, data, benchmark, models, show):
     cli.add_command(_command)
