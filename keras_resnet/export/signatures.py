@@ -147,12 +147,11 @@ def _check_shape(tensor: Any, name: str, sides: tuple[int | str, ...]) -> Any:
     # A server does not compare what it is given with the signature, but TensorFlow's graph optimizer believes the signature
     # and would drop the comparison: it knows nothing of what is behind this operation.
     tensor = tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=None)
-    shape, rank = tf.shape(tensor), 1 + len(sides)
-    padded = tf.concat([shape, tf.zeros(rank, tf.int32)], 0)[:rank]  # there may be too few
-    fits = tf.equal(tf.size(shape), rank) & tf.reduce_all(padded > 0)
-    for axis, side in enumerate(sides, start=1):
-        if not isinstance(side, str):
-            fits &= tf.equal(padded[axis], side)
+    shape, end = tf.shape(tensor), [-1]  # behind the last side, so that their number is checked with them
+    lowest = [1, *(1 if isinstance(side, str) else side for side in sides)]
+    highest = [tf.int32.max, *(tf.int32.max if isinstance(side, str) else side for side in sides)]
+    compared = tf.concat([shape, end * len(lowest + end)], 0)[: len(lowest + end)]
+    fits = tf.reduce_all((compared >= lowest + end) & (compared <= highest + end))
     wanted = ", ".join(map(str, ("batch", *sides)))
     check = tf.debugging.Assert(
         fits, [f"{name} must be ({wanted}), no side 0. Received the shape:", shape], summarize=8
