@@ -29,12 +29,9 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
         tf.errors.InvalidArgumentError: not a PNG or JPEG (a GIF would lose all pictures but one), a JPEG in CMYK, whose
             colours TensorFlow can only guess, too large, or broken.
     """
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
+    is_jpeg = _is_jpeg(encoded)
     is_png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
-    # Read from the header, before anything is decoded.
-    height, width, components = tf.unstack(
-        tf.cond(is_jpeg, lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64), lambda: _png_shape(encoded))
-    )
+    height, width, components = tf.unstack(read_shape(encoded))  # before anything is decoded
     checks = (
         tf.debugging.Assert(is_jpeg | is_png, ["An image must be a PNG or JPEG. Received bytes of neither."]),
         tf.debugging.Assert(components <= 3, ["A JPEG must be in gray or RGB colours. Received: CMYK."]),
@@ -46,6 +43,19 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
     with tf.control_dependencies([check for check in checks if check is not None]):  # None outside a graph
         encoded = tf.identity(encoded)
     return tf.io.decode_image(encoded, channels=channels, dtype=tf.uint8, expand_animations=False)
+
+
+def read_shape(encoded: Any) -> tf.Tensor:
+    """(height, width, components) int64 from the header of a PNG (components 1) or JPEG; meaningless for other bytes."""
+    return tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64),
+        lambda: _png_shape(encoded),
+    )
+
+
+def _is_jpeg(encoded: Any) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
 
 
 def _png_shape(encoded: Any) -> tf.Tensor:

@@ -85,6 +85,8 @@ def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: boo
         config = layer.get_config()
         if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
             sources[layer.name] = layer
+        if _has_lora(layer):
+            config |= {"lora_rank": None}  # what it adds is in the kernel
         if layer.name in plan.folded:
             config |= {"use_bias": True, "kernel_initializer": "zeros"}
         if native_groups and getattr(layer, "groups", 1) > 1 and kind in _GROUPED:
@@ -101,7 +103,9 @@ def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: boo
 
     with deep_graph():
         try:
-            result = keras.models.clone_model(model, clone_function=clone, call_function=call)
+            result = keras.models.clone_model(
+                model, input_tensors=_make_inputs(model), clone_function=clone, call_function=call
+            )
         except NotImplementedError as error:  # of get_config()
             raise _not_rebuilt(model, error) from error
         # Without what compiled the original.
@@ -110,11 +114,32 @@ def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: boo
         if layer.name not in sources:
             continue
         source = sources[layer.name]
-        weights = _fold(source, plan.folded[layer.name]) if layer.name in plan.folded else source.get_weights()
+        weights = _fold(source, plan.folded[layer.name]) if layer.name in plan.folded else _get_weights(source)
         if pair_groups and _is_narrow(source):
             weights[0] = _pair(weights[0], source.groups)
         layer.set_weights(weights)
     return result
+
+
+def _make_inputs(model: keras.Model) -> Any:
+    """Inputs with the names of the model's input layers; `clone_model` by itself takes those of the tensors."""
+    layers = {id(layer.output): layer for layer in model.operations if isinstance(layer, keras.layers.InputLayer)}
+
+    def copy(tensor: Any) -> Any:
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layers[id(tensor)].name)
+
+    return keras.tree.map_structure(copy, model.input)
+
+
+def _has_lora(layer: Any) -> bool:
+    return type(layer) in _LINEAR and layer.lora_enabled
+
+
+def _get_weights(layer: Any) -> list[np.ndarray]:
+    """The weights as the layer without LoRA has them."""
+    if not _has_lora(layer):
+        return layer.get_weights()
+    return [np.asarray(weight) for weight in (layer.kernel, layer.bias) if weight is not None]
 
 
 def _not_rebuilt(model: keras.Model, error: Exception) -> InputError:
@@ -185,7 +210,8 @@ class _Plan:
             return []
         if type(producer) in _LINEAR:
             usable = producer.activation is keras.activations.linear and producer.name not in self.folded
-            return [producer] if usable else []
+            quantized = getattr(producer, "quantization_mode", None) is not None  # its kernel is in units of its own
+            return [producer] if usable and not quantized else []
         if type(producer) is keras.layers.Concatenate and producer.axis in (-1, len(tensor.shape) - 1):
             parts = [self._find_targets(part) for part in producer.input]
             return [layer for part in parts for layer in part] if all(parts) else []

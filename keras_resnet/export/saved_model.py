@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,6 @@ from keras_resnet.export.folders import LABELS_FILE, new_version
 from keras_resnet.export.heads import cut_head
 from keras_resnet.recipes import Preprocessing
 from keras_resnet.versions import describe_versions
-
-log = logging.getLogger(__name__)
 
 
 def export_saved_model(
@@ -80,12 +77,7 @@ def export_saved_model(
     check_images(images, model)
     if not is_count(max_pixels):
         raise InputError(f"max_pixels must be a whole number of at least 1. Received: {max_pixels!r}.")
-    if warm_up:
-        warmup.check_serving_protos()
-    elif warm_up is None:
-        warm_up = warmup.has_serving_protos()
-        if not warm_up:
-            log.info("without tensorflow-serving-api (extra 'serving') no warm-up requests are written")
+    warm_up = warmup.choose_warm_up(warm_up)
     with new_version(path, choose_name(model, name), version) as new:
         with tempfile.TemporaryDirectory() as scratch:
             labels = Path(scratch) / LABELS_FILE  # TensorFlow copies it
