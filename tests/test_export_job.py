@@ -32,6 +32,7 @@ def exported(run, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"saved_model of shades, version 1, verified; in {dest / 'shades' / '1'}\n"
     assert "Traceback" not in done.stderr
+    assert "AutoGraph" not in done.stderr  # which says so where it cannot read a function
     return dest / "shades" / "1"
 
 

@@ -843,7 +843,10 @@ def test_a_network_with_one_fixed_side(tmp_path, fixed):
         message = rf"images must be \(batch, {words}, 3\), no side 0. Received the shape:\W+1\W+9\W+9\W+3\W"
         _refused(server, signature, np.ones((1, 9, 9, 3), kind), message)
     _refused(
-        server, "serve_bytes", _bytes(_encode(Image.new("RGB", (9, 9)))), r"has a fixed side this one, .*:\W+\d+\W+\d+\W+Received:\W+9\W+9\W"
+        server,
+        "serve_bytes",
+        _bytes(_encode(Image.new("RGB", (9, 9)))),
+        r"has a fixed side this one, .*:\W+\d+\W+\d+\W+Received:\W+9\W+9\W",
     )
 
 

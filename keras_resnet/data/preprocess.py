@@ -104,16 +104,15 @@ def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
             f"Received: shape {tuple(images.shape)}."
         )
     spatial = images.shape[-3:-1]
-    if spatial.is_fully_defined():
+    is_known = spatial.is_fully_defined()
+    if is_known:
         if 0 in spatial:
             raise InputError(
                 f"resize_with_pad needs images of at least 1x1 pixel. Received: shape {tuple(images.shape)}."
             )
         if tuple(spatial) == (height, width):
             return tf.cast(images, tf.float32)
-        sides: Any = np.array(spatial, np.int64)
-    else:
-        sides = tf.shape(images, out_type=tf.int64)[-3:-1]
+    sides = np.array(spatial, np.int64) if is_known else tf.shape(images, out_type=tf.int64)[-3:-1]
     targets = np.array([height, width], np.int64)
     new, before = fitted_size(sides, targets)
     resized = tf.image.resize(images, tf.cast(new, tf.int32), method="bilinear")
