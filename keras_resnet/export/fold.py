@@ -48,8 +48,8 @@ def fold_batchnorm(model: keras.Model) -> keras.Model:
 
     What inference computes, in fewer operations: each BN goes into the convolution (or Dense layer) before it where that feeds
     nothing else and has no activation, also through a concatenation of convolutions; dropout and stochastic depth are
-    removed. BN that follows something else, as the first of each pre-activation block, stays. Jacob et al. 2018
-    (arXiv:1712.05877), section 3.2.
+    removed. BN that follows something else, as the first of each pre-activation block, or a quantized layer, stays. What
+    LoRA adds becomes part of the kernels. Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
 
     Args:
         model: a functional or Sequential model with inputs, trained or not; it is left as it is. Models nested in it are

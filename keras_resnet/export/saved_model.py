@@ -40,6 +40,8 @@ def export_saved_model(
     `probabilities` and `logits`, (batch, classes), `class_ids` and `class_names`, (batch, min(5, classes)), by falling
     probability; `features` gives the pooled embedding of uint8 `images`. A network of sequences has `serving_default` and
     `features` of float32 `sequences`, (batch, steps, channels). BN is folded (`fold_batchnorm`), weights are constants.
+    Without preprocessing, a network with an open side takes images as large as they come: of its fixed side, and all
+    files of a `serve_bytes` batch of one size; others are an error.
 
     What was written is run before it gets its name: in fresh processes with TensorFlow alone, with oneDNN and without,
     every signature at batch 1 and 7 against the Keras model, and every warm-up request.
