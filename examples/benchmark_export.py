@@ -68,6 +68,15 @@ def export(name: str, scratch: str) -> list[str]:
     import keras_resnet
 
     model = keras_resnet.build(name, classifier_activation="softmax")
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # As after a training. Biases of 0, which a new network's BN folds to, TensorFlow would leave out.
+            shape = layer.moving_mean.shape
+            ranges = ((0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.5, 2))  # gamma, beta, mean, variance
+            layer.set_weights([rng.uniform(low, high, shape) for low, high in ranges])
+        elif isinstance(layer, keras.layers.Dense):
+            layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
     ours = keras_resnet.export_saved_model(model, Path(scratch) / "ours")
 
     def to_stock(layer: keras.Layer) -> keras.Layer:

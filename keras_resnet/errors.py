@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -43,6 +44,16 @@ def check_choice(what: str, received: object, allowed: Iterable[object]) -> None
         raise InputError(
             f"{what} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
             + suggest(str(received), map(str, allowed))
+        )
+
+
+def check_installed(what: str, packages: Iterable[str], extra: str) -> None:
+    """Raises InputError, saying what to install, where one of `packages` (by import name) is missing; `what` needs them."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise InputError(
+            f"{what} needs {' and '.join(missing)}: pip install 'keras-native-resnet[{extra}]'. Received: an environment "
+            "without it."
         )
 
 

@@ -14,7 +14,9 @@ from test_models import specs
 
 from keras_resnet import InputError, ResNetSpec, build, get_spec
 from keras_resnet.export import fold_batchnorm
+from keras_resnet.export.fold import rewrite
 from keras_resnet.export.heads import cut_head
+from keras_resnet.layers import GroupedConv2D
 
 TOLERANCE = 1e-5  # of the scale; 1e-4 is promised, a few 1e-7 is what float32 gives
 SMALL = ResNetSpec("small", "basic", depths=(2, 1), filters=(4, 6), strides=(1, 2), stem="cifar", stem_filters=4)
@@ -82,7 +84,7 @@ def _fold(model):
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     assert not {id(w) for w in model.weights} & {id(w) for w in folded.weights}
     assert [tuple(y.shape) for y in folded.outputs] == [tuple(y.shape) for y in model.outputs]
-    assert [y.name for y in folded.inputs] == [y.name for y in model.inputs]
+    assert _names(folded, layers.InputLayer) == _names(model, layers.InputLayer)
     assert folded.name == model.name
     return folded
 
@@ -532,3 +534,50 @@ def test_a_sequential_classifier():
 def test_other_ends_are_refused(body, shapes, message):
     with pytest.raises(InputError, match=message):
         cut_head(_net(body, *[(8, 8, 3)] * shapes))
+
+
+def test_an_unnamed_input_keeps_its_name():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs)))
+    assert [layer.name for layer in fold_batchnorm(model).layers] == [layer.name for layer in model.layers[:-1]]
+
+
+@pytest.mark.parametrize("behind", [layers.BatchNormalization, layers.ReLU])
+def test_lora_becomes_part_of_the_kernel(behind):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4))
+    x = behind()(layers.Conv2D(8, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="dense")(layers.GlobalAveragePooling2D()(x)))
+    rng = np.random.default_rng(0)
+    for name in ("conv", "dense"):
+        layer = model.get_layer(name)
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(rng.normal(size=layer.lora_kernel_b.shape))
+    folded = _fold(model)
+    assert not any(layer.lora_enabled for layer in folded.layers if hasattr(layer, "lora_enabled"))
+    assert [w.name for w in folded.weights] == ["kernel", "bias"] * 2
+
+
+def test_bn_behind_a_quantized_layer_stays():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.BatchNormalization()(layers.Dense(8, name="dense")(inputs)))
+    _randomise(model)
+    model.quantize("int8")
+    x = _draw(model)
+    folded = fold_batchnorm(model)
+    assert len(_names(folded)) == 1
+    assert _measure(model, folded, x) < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", [layers.Conv1D, layers.Conv2D, GroupedConv2D])
+def test_paired_groups_compute_the_same(kind):
+    """Behind BN too; an odd number of groups and wide ones stay."""
+    rank = 1 if kind is layers.Conv1D else 2
+    x = inputs = keras.Input((9,) * rank + (48,))
+    for groups in (24, 3, 8, 4):  # groups of 2, 16, 6 and 12 channels
+        x = layers.BatchNormalization()(kind(48, 3, groups=groups, name=f"groups{groups}")(x))
+        x = layers.Concatenate()([x[..., 24:], x[..., :24]])
+    model = _randomise(keras.Model(inputs, x))
+    paired = rewrite(model, native_groups=True, pair_groups=True)
+    assert _measure(model, paired, _draw(model)) < TOLERANCE
+    assert [paired.get_layer(f"groups{groups}").groups for groups in (24, 3, 8, 4)] == [12, 3, 4, 4]

@@ -32,6 +32,7 @@ def exported(run, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"saved_model of shades, version 1, verified; in {dest / 'shades' / '1'}\n"
     assert "Traceback" not in done.stderr
+    assert "AutoGraph" not in done.stderr  # which says so where it cannot read a function
     return dest / "shades" / "1"
 
 
@@ -203,6 +204,25 @@ def test_a_run_whose_names_do_not_fit_its_model_is_refused(run, tmp_path):
     with pytest.raises(InputError, match=r"class_names must be 3 strings of one line each. Received: 4 names"):
         jobs.export_run(copy, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_code_in_a_model_file_is_never_run(monkeypatch, capsys, run, tmp_path):
+    """A Lambda layer's function is Python's bytecode in the file: loading it would be running it."""
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    mark = tmp_path / "was run"
+    source = f"lambda x: (open({str(mark)!r}, 'w'), x)[1]"
+    inputs = keras.Input((8, 8, 1))
+    lambda_layer = keras.layers.Lambda(eval(source), output_shape=(8, 8, 1))
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(lambda_layer(inputs)))
+    keras.Model(inputs, outputs).save(copy / "model.keras")
+    mark.unlink(missing_ok=True)  # building the model may have called it
+    status, out, err = run_main(monkeypatch, capsys, "export", copy, tmp_path / "x")
+    assert (status, out) == (2, "")
+    assert "Lambda" in err
+    assert "Traceback" not in err
+    with pytest.raises(InputError, match="Lambda"):
+        load_model(copy / "model.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path):

@@ -828,6 +828,56 @@ def test_keras_own_groups_need_xla_and_ours_do_not(tmp_path, export):
     _check_answer(Server(path)("serving_default", images), model, images.astype(np.float32), list("012"))
 
 
+@pytest.mark.parametrize("fixed", [0, 1])
+def test_a_network_with_one_fixed_side(tmp_path, fixed):
+    """Proved as every export; images of another side are an error in words of ours."""
+    sides = (12, None) if fixed == 0 else (None, 12)
+    model = _network((*sides, 3), 4)
+    server = Server(export_saved_model(model, tmp_path, warm_up=False))
+    images = _images(2, *(side or 9 for side in sides))
+    _check_answer(server("serving_default", images), model, images.astype(np.float32), list("0123"))
+    answer = server("serve_bytes", _bytes(*map(_encode, images)))
+    _check_answer(answer, model, images.astype(np.float32), list("0123"))
+    words = ", ".join(str(side or name) for side, name in zip(sides, ("height", "width"), strict=True))
+    for signature, kind in (("serving_default", np.uint8), ("serve_float", np.float32), ("features", np.uint8)):
+        message = rf"images must be \(batch, {words}, 3\), no side 0. Received the shape:\W+1\W+9\W+9\W+3\W"
+        _refused(server, signature, np.ones((1, 9, 9, 3), kind), message)
+    _refused(
+        server,
+        "serve_bytes",
+        _bytes(_encode(Image.new("RGB", (9, 9)))),
+        r"has a fixed side this one, .*:\W+\d+\W+\d+\W+Received:\W+9\W+9\W",
+    )
+
+
+@pytest.mark.parametrize("kinds", [("PNG", "JPEG"), ("JPEG", "PNG")])
+def test_files_of_several_sizes_in_a_network_of_any_size_are_an_error(plain, kinds):
+    files = [_encode(Image.new("RGB", size), kind) for size, kind in zip(((9, 8), (7, 8)), kinds, strict=True)]
+    message = r"All images of a batch must have one size, .* height and width:\W+8\W+9\W+Received:\W+8\W+7\W"
+    _refused(plain.server, "serve_bytes", _bytes(*files), message)
+    assert plain.server("serve_bytes", _bytes(files[0], files[0]))["logits"].shape == (2, 4)
+
+
+def test_narrow_groups_are_computed_in_pairs(tmp_path, export):
+    """What the graph holds, and that it gives the same; of 32 groups of 4 channels 16 of 8."""
+    x = inputs = keras.Input((8, 8, 64))
+    x = layers.Conv2D(64, 3, groups=32)(x)
+    x = layers.Conv2D(32, 3, groups=4)(x)  # of 16 channels: left as they are
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    server = Server(export(model, tmp_path, warm_up=False))
+    kernels = [
+        tuple(tf.make_ndarray(node.attr["value"].tensor).shape)
+        for function in server.session.graph.as_graph_def().library.function
+        for node in function.node_def
+        if node.op == "Const" and len(node.attr["value"].tensor.tensor_shape.dim) == 4
+    ]
+    assert (3, 3, 4, 64) in kernels
+    assert (3, 3, 2, 64) not in kernels
+    assert (3, 3, 16, 32) in kernels
+    images = _images(2, 8, 8, 64)
+    _check_answer(server("serving_default", images), model, images.astype(np.float32), list("012"))
+
+
 @pytest.mark.parametrize(
     ("function", "names"),
     [

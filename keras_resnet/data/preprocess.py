@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import InputError
@@ -28,12 +29,9 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
         tf.errors.InvalidArgumentError: not a PNG or JPEG (a GIF would lose all pictures but one), a JPEG in CMYK, whose
             colours TensorFlow can only guess, too large, or broken.
     """
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
+    is_jpeg = _is_jpeg(encoded)
     is_png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
-    # Read from the header, before anything is decoded.
-    height, width, components = tf.unstack(
-        tf.cond(is_jpeg, lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64), lambda: _png_shape(encoded))
-    )
+    height, width, components = tf.unstack(read_shape(encoded))  # before anything is decoded
     checks = (
         tf.debugging.Assert(is_jpeg | is_png, ["An image must be a PNG or JPEG. Received bytes of neither."]),
         tf.debugging.Assert(components <= 3, ["A JPEG must be in gray or RGB colours. Received: CMYK."]),
@@ -47,6 +45,19 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
     return tf.io.decode_image(encoded, channels=channels, dtype=tf.uint8, expand_animations=False)
 
 
+def read_shape(encoded: Any) -> tf.Tensor:
+    """(height, width, components) int64 from the header of a PNG (components 1) or JPEG; meaningless for other bytes."""
+    return tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64),
+        lambda: _png_shape(encoded),
+    )
+
+
+def _is_jpeg(encoded: Any) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
+
+
 def _png_shape(encoded: Any) -> tf.Tensor:
     """(height, width, 1) from where a PNG has them; meaningless for other bytes."""
     start = tf.strings.join([tf.strings.substr(encoded, 0, 24), b"\0" * 24])  # so that short ones are long enough
@@ -55,34 +66,18 @@ def _png_shape(encoded: Any) -> tf.Tensor:
     return tf.stack([height, width, tf.constant(1, tf.int64)])
 
 
-def fitted_size(height: Any, width: Any, target_height: int, target_width: int) -> tuple[Any, Any, Any, Any]:
-    """`floor(size * min(target / size))`: (new height, new width, rows above, columns left of the image).
+def fitted_size(sides: Any, targets: Any) -> tuple[Any, Any]:
+    """`max(1, floor(sides * min(targets / sides)))`, and how many pixels go in front of each side to centre it.
 
-    In integers, for numbers or int64 tensors: `tf.image.resize_with_pad` divides in float32 and loses a pixel
-    where the quotient falls just below an integer (32 to 224 comes out as 223 and a black line).
+    In integers, for (height, width) as a NumPy array or an int64 tensor: `tf.image.resize_with_pad` divides in float32 and
+    loses a pixel where the quotient falls just below an integer (32 to 224 comes out as 223 and a black line). On vectors,
+    because at batch 1 a small network's time is that of the operations around it.
     """
-    wide = width * target_height >= height * target_width  # the width decides the scale
-    by_width = (
-        _at_least_1(height * target_width // width),
-        target_width,
-        (target_height * width - height * target_width) // (2 * width),
-        0,
-    )
-    by_height = (
-        target_height,
-        _at_least_1(width * target_height // height),
-        0,
-        (target_width * height - width * target_height) // (2 * height),
-    )
-    if isinstance(wide, bool):
-        return by_width if wide else by_height
-    return tuple(
-        tf.where(wide, tf.cast(a, tf.int64), tf.cast(b, tf.int64)) for a, b in zip(by_width, by_height, strict=True)
-    )
-
-
-def _at_least_1(size: Any) -> Any:
-    return max(size, 1) if isinstance(size, int) else tf.maximum(size, 1)
+    xp = tf if tf.is_tensor(sides) else np
+    others, scaled = sides[::-1], sides * targets[::-1]
+    # The scaled side, where the other one decides the scale; else this is at least the target.
+    new = xp.minimum(targets, xp.maximum(scaled // others, 1))
+    return new, xp.maximum((targets * others - scaled) // (2 * others), 0)
 
 
 def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
@@ -109,21 +104,20 @@ def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
             f"Received: shape {tuple(images.shape)}."
         )
     spatial = images.shape[-3:-1]
-    if spatial.is_fully_defined():
+    is_known = spatial.is_fully_defined()
+    if is_known:
         if 0 in spatial:
             raise InputError(
                 f"resize_with_pad needs images of at least 1x1 pixel. Received: shape {tuple(images.shape)}."
             )
         if tuple(spatial) == (height, width):
             return tf.cast(images, tf.float32)
-        new_height, new_width, top, left = fitted_size(spatial[0], spatial[1], height, width)
-    else:
-        size = tf.shape(images, out_type=tf.int64)[-3:-1]
-        new_height, new_width, top, left = (
-            tf.cast(value, tf.int32) for value in fitted_size(size[0], size[1], height, width)
-        )
-    resized = tf.image.resize(images, [new_height, new_width], method="bilinear")
-    padded = tf.image.pad_to_bounding_box(tf.cast(resized, tf.float32), top, left, height, width)
+    sides = np.array(spatial, np.int64) if is_known else tf.shape(images, out_type=tf.int64)[-3:-1]
+    targets = np.array([height, width], np.int64)
+    new, before = fitted_size(sides, targets)
+    resized = tf.image.resize(images, tf.cast(new, tf.int32), method="bilinear")
+    margins = tf.stack([before, targets - new - before], axis=1)
+    padded = tf.pad(tf.cast(resized, tf.float32), tf.pad(margins, [[images.shape.rank - 3, 1], [0, 0]]))
     return tf.ensure_shape(padded, [*images.shape[:-3], height, width, images.shape[-1]])
 
 

@@ -32,6 +32,7 @@ _IDENTITIES = (  # in inference; stochastic depth is a Dropout with one draw per
     keras.layers.GaussianNoise,
 )
 _GROUPED = {keras.layers.Conv1D: GroupedConv1D, keras.layers.Conv2D: GroupedConv2D}
+_NARROW = 8  # channels of a group below which two groups are computed as one
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def fold_batchnorm(model: keras.Model) -> keras.Model:
 
     What inference computes, in fewer operations: each BN goes into the convolution (or Dense layer) before it where that feeds
     nothing else and has no activation, also through a concatenation of convolutions; dropout and stochastic depth are
-    removed. BN that follows something else, as the first of each pre-activation block, stays. Jacob et al. 2018
-    (arXiv:1712.05877), section 3.2.
+    removed. BN that follows something else, as the first of each pre-activation block, or a quantized layer, stays. What
+    LoRA adds becomes part of the kernels. Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
 
     Args:
         model: a functional or Sequential model with inputs, trained or not; it is left as it is. Models nested in it are
@@ -64,23 +65,34 @@ def fold_batchnorm(model: keras.Model) -> keras.Model:
     return rewrite(model)
 
 
-def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
-    """`fold_batchnorm`; with `native_groups` Keras' grouped convolutions, which need XLA, become ours as well."""
+def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: bool = False) -> keras.Model:
+    """`fold_batchnorm`, and grouped convolutions as they run best.
+
+    Args:
+        model: functional or Sequential.
+        native_groups: Keras' grouped convolutions, which need XLA, become ours.
+        pair_groups: two by two, groups of fewer than 8 channels become one, with zeros where a filter does not look. It
+            is what TensorFlow computes fastest on a CPU: half as many convolutions without oneDNN, whole registers with.
+    """
     model = as_functional(model)
     plan = _Plan(model)
     sources: dict[str, Any] = {}
 
     def clone(layer: Any) -> Any:
         if is_network(layer):
-            return rewrite(layer, native_groups=native_groups)
+            return rewrite(layer, native_groups=native_groups, pair_groups=pair_groups)
         kind: Any = type(layer)
         config = layer.get_config()
         if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
             sources[layer.name] = layer
+        if _has_lora(layer):
+            config |= {"lora_rank": None}  # what it adds is in the kernel
         if layer.name in plan.folded:
             config |= {"use_bias": True, "kernel_initializer": "zeros"}
         if native_groups and getattr(layer, "groups", 1) > 1 and kind in _GROUPED:
             kind = _GROUPED[kind]
+        if pair_groups and _is_narrow(layer):
+            config |= {"groups": layer.groups // 2}
         try:
             return kind.from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
@@ -91,7 +103,9 @@ def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
 
     with deep_graph():
         try:
-            result = keras.models.clone_model(model, clone_function=clone, call_function=call)
+            result = keras.models.clone_model(
+                model, input_tensors=_make_inputs(model), clone_function=clone, call_function=call
+            )
         except NotImplementedError as error:  # of get_config()
             raise _not_rebuilt(model, error) from error
         # Without what compiled the original.
@@ -100,11 +114,32 @@ def rewrite(model: keras.Model, *, native_groups: bool = False) -> keras.Model:
         if layer.name not in sources:
             continue
         source = sources[layer.name]
-        if layer.name in plan.folded:
-            layer.set_weights(_fold(source, plan.folded[layer.name]))
-        else:
-            layer.set_weights(source.get_weights())
+        weights = _fold(source, plan.folded[layer.name]) if layer.name in plan.folded else _get_weights(source)
+        if pair_groups and _is_narrow(source):
+            weights[0] = _pair(weights[0], source.groups)
+        layer.set_weights(weights)
     return result
+
+
+def _make_inputs(model: keras.Model) -> Any:
+    """Inputs with the names of the model's input layers; `clone_model` by itself takes those of the tensors."""
+    layers = {id(layer.output): layer for layer in model.operations if isinstance(layer, keras.layers.InputLayer)}
+
+    def copy(tensor: Any) -> Any:
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layers[id(tensor)].name)
+
+    return keras.tree.map_structure(copy, model.input)
+
+
+def _has_lora(layer: Any) -> bool:
+    return type(layer) in _LINEAR and layer.lora_enabled
+
+
+def _get_weights(layer: Any) -> list[np.ndarray]:
+    """The weights as the layer without LoRA has them."""
+    if not _has_lora(layer):
+        return layer.get_weights()
+    return [np.asarray(weight) for weight in (layer.kernel, layer.bias) if weight is not None]
 
 
 def _not_rebuilt(model: keras.Model, error: Exception) -> InputError:
@@ -175,7 +210,8 @@ class _Plan:
             return []
         if type(producer) in _LINEAR:
             usable = producer.activation is keras.activations.linear and producer.name not in self.folded
-            return [producer] if usable else []
+            quantized = getattr(producer, "quantization_mode", None) is not None  # its kernel is in units of its own
+            return [producer] if usable and not quantized else []
         if type(producer) is keras.layers.Concatenate and producer.axis in (-1, len(tensor.shape) - 1):
             parts = [self._find_targets(part) for part in producer.input]
             return [layer for part in parts for layer in part] if all(parts) else []
@@ -202,3 +238,18 @@ def _fold(layer: Any, affine: _Affine) -> list[np.ndarray]:
     kernel = np.asarray(layer.kernel, np.float64) * affine.scale
     bias = np.asarray(layer.bias, np.float64) if layer.use_bias else 0.0
     return [kernel, bias * affine.scale + affine.shift]
+
+
+def _is_narrow(layer: Any) -> bool:
+    """Whether a grouped convolution's groups are to be paired."""
+    return type(layer) in (*_GROUPED, *_GROUPED.values()) and layer.groups % 2 == 0 and layer.kernel.shape[-2] < _NARROW
+
+
+def _pair(kernel: np.ndarray, groups: int) -> np.ndarray:
+    """(..., channels of a group, filters) of `groups` as twice as many channels of half as many groups."""
+    *window, channels, filters = kernel.shape
+    parts = kernel.reshape(*window, channels, groups // 2, 2, filters // groups)
+    paired = np.zeros((*window, 2, channels, groups // 2, 2, filters // groups), kernel.dtype)
+    for half in (0, 1):
+        paired[..., half, :, :, half, :] = parts[..., half, :]
+    return paired.reshape(*window, 2 * channels, filters)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.errors import ExportFailed, InputError, check_choice
+from keras_resnet.errors import ExportFailed, InputError, check_choice, check_installed
 from keras_resnet.export import runtimes, verify
 from keras_resnet.export.check import compare
 from keras_resnet.export.fold import as_functional, rewrite
@@ -74,7 +74,7 @@ def export_format(
     import tensorflow as tf
 
     check_choice("format", format, runtimes.PACKAGES)
-    runtimes.check_installed(format)
+    check_installed(f"The format {format!r}", runtimes.PACKAGES[format], format)
     model = as_functional(model)
     check_preprocessing(model, preprocessing)
     check_images(images, model)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import InputError
 from keras_resnet.export.folders import MODEL_FILES
 
 # What each format takes beyond TensorFlow, by import name; the extra of this package has the format's name.
@@ -19,16 +17,6 @@ PACKAGES = {
     "openvino": ("openvino",),
 }
 Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-
-
-def check_installed(format: str) -> None:
-    """Raises InputError, saying how to install it, where what `format` takes is missing."""
-    missing = [package for package in PACKAGES[format] if importlib.util.find_spec(package) is None]
-    if missing:
-        raise InputError(
-            f"The format {format!r} needs {' and '.join(missing)}: pip install 'keras-native-resnet[{format}]'. Received: an "
-            "environment without it."
-        )
 
 
 def load(folder: Path, format: str, *, threads: int | None = None) -> Runner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,6 @@ from keras_resnet.export.folders import LABELS_FILE, new_version
 from keras_resnet.export.heads import cut_head
 from keras_resnet.recipes import Preprocessing
 from keras_resnet.versions import describe_versions
-
-log = logging.getLogger(__name__)
 
 
 def export_saved_model(
@@ -43,6 +40,8 @@ def export_saved_model(
     `probabilities` and `logits`, (batch, classes), `class_ids` and `class_names`, (batch, min(5, classes)), by falling
     probability; `features` gives the pooled embedding of uint8 `images`. A network of sequences has `serving_default` and
     `features` of float32 `sequences`, (batch, steps, channels). BN is folded (`fold_batchnorm`), weights are constants.
+    Without preprocessing, a network with an open side takes images as large as they come: of its fixed side, and all
+    files of a `serve_bytes` batch of one size; others are an error.
 
     What was written is run before it gets its name: in fresh processes with TensorFlow alone, with oneDNN and without,
     every signature at batch 1 and 7 against the Keras model, and every warm-up request.
@@ -75,17 +74,12 @@ def export_saved_model(
     model = as_functional(model)
     check_preprocessing(model, preprocessing)
     reference = verify.Reference(model, preprocessing)
-    network = cut_head(rewrite(model, native_groups=True))
+    network = cut_head(rewrite(model, native_groups=True, pair_groups=True))
     names = check_class_names(class_names, network.output_shape[0][-1])
     check_images(images, model)
     if not is_count(max_pixels):
         raise InputError(f"max_pixels must be a whole number of at least 1. Received: {max_pixels!r}.")
-    if warm_up:
-        warmup.check_serving_protos()
-    elif warm_up is None:
-        warm_up = warmup.has_serving_protos()
-        if not warm_up:
-            log.info("without tensorflow-serving-api (extra 'serving') no warm-up requests are written")
+    warm_up = warmup.choose_warm_up(warm_up)
     with new_version(path, choose_name(model, name), version) as new:
         with tempfile.TemporaryDirectory() as scratch:
             labels = Path(scratch) / LABELS_FILE  # TensorFlow copies it

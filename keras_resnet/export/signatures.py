@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalise, read_shape, resize_with_pad
 from keras_resnet.models import deep_graph
 from keras_resnet.recipes import Preprocessing
 
@@ -56,8 +56,8 @@ class ServedModel(tf.Module):
                 "features": (self._embed_sequences, spec),
             }
         else:
-            images = tf.TensorSpec([None, None, None, self._channels], tf.uint8, "images")
-            floats = tf.TensorSpec([None, None, None, self._channels], tf.float32, "images")
+            shape = [None, *(None if isinstance(side, str) else side for side in self._sides)]
+            images, floats = (tf.TensorSpec(shape, dtype, "images") for dtype in (tf.uint8, tf.float32))
             signatures = {
                 "serving_default": (self._serve, images),
                 "serve_float": (self._serve_float, floats),
@@ -91,9 +91,10 @@ class ServedModel(tf.Module):
             image_bytes = tf.identity(image_bytes)
 
         def fit(encoded: Any) -> Any:
-            return self._resize(decode(encoded, self._channels, max_pixels=self._max_pixels))
+            image = decode(encoded, self._channels, max_pixels=self._max_pixels)
+            return self._check_size(image, image_bytes[0]) if self._size is None else self._resize(image)
 
-        shape = [*(self._size or (None, None)), self._channels]
+        shape = [*(self._size or self._input_shape[:2]), self._channels]
         pixels = tf.map_fn(fit, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
         return self._classify(self._normalise(pixels))
 
@@ -107,12 +108,33 @@ class ServedModel(tf.Module):
         return {"features": self._network(self._check_sequences(sequences))[1]}
 
     def _check_images(self, images: Any) -> Any:
-        return _check_shape(images, "images", ("height", "width", self._channels))
+        return _check_shape(images, "images", self._sides)
+
+    def _check_size(self, image: Any, first: Any) -> Any:
+        """`image` as float32, after its size was found to be the network's and, for a batch, the first one's."""
+        size, wanted = tf.shape(image)[:2], tf.cast(read_shape(first)[:2], tf.int32)
+        wanted = tf.stack(
+            [given or any_size for given, any_size in zip(self._input_shape, tf.unstack(wanted), strict=False)]
+        )
+        words = "All images of a batch must have one size, and where the network has a fixed side this one"
+        check = tf.debugging.Assert(
+            tf.reduce_all(size == wanted), [f"{words}, height and width:", wanted, "Received:", size]
+        )
+        with tf.control_dependencies([check]):
+            return tf.cast(image, tf.float32)
 
     def _check_sequences(self, sequences: Any) -> Any:
         steps, channels = self._input_shape
         checked = _check_shape(sequences, "sequences", ("steps" if steps is None else steps, channels))
         return tf.debugging.check_numerics(checked, "sequences must hold numbers. Received:")
+
+    @property
+    def _sides(self) -> tuple[int | str, ...]:
+        """What images must be behind the batch: numbers, and words for what may be anything."""
+        height, width, channels = self._input_shape
+        if self._size is not None:
+            return "height", "width", channels
+        return height or "height", width or "width", channels
 
     @property
     def _size(self) -> tuple[int, int] | None:
@@ -147,12 +169,11 @@ def _check_shape(tensor: Any, name: str, sides: tuple[int | str, ...]) -> Any:
     # A server does not compare what it is given with the signature, but TensorFlow's graph optimizer believes the signature
     # and would drop the comparison: it knows nothing of what is behind this operation.
     tensor = tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=None)
-    shape, rank = tf.shape(tensor), 1 + len(sides)
-    padded = tf.concat([shape, tf.zeros(rank, tf.int32)], 0)[:rank]  # there may be too few
-    fits = tf.equal(tf.size(shape), rank) & tf.reduce_all(padded > 0)
-    for axis, side in enumerate(sides, start=1):
-        if not isinstance(side, str):
-            fits &= tf.equal(padded[axis], side)
+    shape, end = tf.shape(tensor), [-1]  # behind the last side, so that their number is checked with them
+    lowest = [1, *(1 if isinstance(side, str) else side for side in sides)]
+    highest = [tf.int32.max, *(tf.int32.max if isinstance(side, str) else side for side in sides)]
+    compared = tf.concat([shape, end * len(lowest + end)], 0)[: len(lowest + end)]
+    fits = tf.reduce_all((compared >= lowest + end) & (compared <= highest + end))
     wanted = ", ".join(map(str, ("batch", *sides)))
     check = tf.debugging.Assert(
         fits, [f"{name} must be ({wanted}), no side 0. Received the shape:", shape], summarize=8

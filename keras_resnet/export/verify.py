@@ -122,8 +122,14 @@ def make_cases(
         for signature in signatures:
             if signature == "serve_bytes":
                 one_size = reference.preprocessing is None and None in reference.model.input_shape[1:3]
-                side = math.isqrt(max_pixels)
-                encoded = _encode_batch(batch[:, :side, :side], one_size=one_size)
+                rows, columns = batch.shape[1:3]
+                if not one_size:
+                    rows = columns = math.isqrt(max_pixels)
+                elif reference.model.input_shape[1] is None:
+                    rows = max(1, max_pixels // columns)
+                else:
+                    columns = max(1, max_pixels // rows)
+                encoded = _encode_batch(batch[:, :rows, :columns], one_size=one_size)
                 decoded = [np.asarray(decode(data, channels)) for data in encoded]
                 add(signature, "image_bytes", np.array(encoded, np.bytes_), reference.compute(decoded))
             elif signature == "serve_float":
@@ -142,7 +148,8 @@ def make_batches(reference: Reference, images: np.ndarray | None = None) -> list
         lines = [draw_photographs(count, 1, shape[0] or 1024, shape[1])[:, 0] for count in BATCH_SIZES]
         return [batch.astype(np.float32) / 127.5 - 1 for batch in lines]
     # One batch that is neither square nor of the network's size, so that it is resized and padded, and one that is not.
-    odd, own = (90, 120), (shape[0] or 90, shape[1] or 120)
+    own = (shape[0] or 90, shape[1] or 120)
+    odd = own if reference.preprocessing is None and None in shape else (90, 120)
     return [draw_photographs(count, *size, shape[2]) for count, size in zip(BATCH_SIZES, (odd, own), strict=True)]
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, check_installed
 from keras_resnet.export.check import WARMUP_FILE
 
-
-def has_serving_protos() -> bool:
-    """Whether tensorflow-serving-api is installed."""
-    return importlib.util.find_spec("tensorflow_serving") is not None
+log = logging.getLogger(__name__)
 
 
-def check_serving_protos() -> None:
-    """Raises InputError, saying how to install it, where tensorflow-serving-api is missing."""
-    if not has_serving_protos():
-        raise InputError(
-            "Warm-up requests need the package tensorflow-serving-api: pip install 'keras-native-resnet[serving]'. "
-            "Received: an environment without it."
-        )
+def choose_warm_up(asked: bool | None) -> bool:
+    """Whether to write requests: as asked, by default where tensorflow-serving-api is; InputError where it is missing."""
+    if asked is False:
+        return False
+    try:
+        check_installed("Writing warm-up requests", ("tensorflow_serving",), "serving")
+    except InputError:
+        if asked:
+            raise
+        log.info("without tensorflow-serving-api (extra 'serving') no warm-up requests are written")
+        return False
+    return True
 
 
 def write_warmup(saved_model: Path, name: str, cases: dict[str, np.ndarray]) -> int:
