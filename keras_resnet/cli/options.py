@@ -79,6 +79,10 @@ _RECIPE_OPTIONS = {
     "horizontal_flip": click.option(
         "--flip/--no-flip", "horizontal_flip", default=None, help="Mirror half of the images.  [default: by data]"
     ),
+    "class_balance": click.option(
+        "--class-balance",
+        help=f"Uneven classes: {', '.join(recipes.CLASS_BALANCES)}.  [default: as they come]",
+    ),
     "validation_split": click.option(
         "--validation-split", type=float, help="Part of the training images that picks the epoch.  [default: 0.1]"
     ),
