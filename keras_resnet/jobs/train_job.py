@@ -16,7 +16,7 @@ import keras
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
 from keras_resnet.data import ImageData, Split
-from keras_resnet.data.folders import check_decodable
+from keras_resnet.data.encoded import check_decodable
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
 from keras_resnet.jobs.run_folder import (
@@ -236,7 +236,7 @@ def _make_plan(
     check_input_shape(spec, preprocessing.input_shape)
     for part in (validation, test):  # before hours of training; broken training images show in the first epoch
         if part is not None and part.encoded:
-            check_decodable(part.images)
+            check_decodable(part)
     images = replace(images, train=train_split, test=test)  # images that were not drawn need no memory
     return _Plan(
         data_name, data_dir, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe
@@ -357,7 +357,7 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
             if split is None or not split.encoded:
                 continue
             try:
-                check_decodable(split.images)
+                check_decodable(split)
             except InputError as undecodable:
                 raise undecodable from error
         raise
