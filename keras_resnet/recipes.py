@@ -223,6 +223,11 @@ class Recipe(Augmentation):
         return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
 
     @property
+    def sampling(self) -> str:
+        """`sampling` of `make_train_dataset`."""
+        return "balanced" if self.class_balance == "sampling" else "uniform"
+
+    @property
     def peak_learning_rate(self) -> float:
         """The schedule's peak: `learning_rate`, or its default for this optimizer and batch size."""
         if self.learning_rate is not None:

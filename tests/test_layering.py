@@ -19,6 +19,7 @@ LEVELS = {
     "blocks": 1,
     "data": 1,
     "plots": 1,
+    "device": 2,
     "models": 2,
     "weights": 2,
     "training": 2,
@@ -34,6 +35,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     "blocks": {"keras"},
     "plots": {"matplotlib", "numpy"},
     "models": {"keras"},
+    "device": {"keras"},
     "layers": {"keras", "tensorflow"},
     "weights": {"keras"},
     "growth": {"keras", "numpy"},
@@ -45,6 +47,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     },
     "search": {"keras", "keras_tuner", "numpy", "psutil", "grpc"},
     "jobs": {"keras", "numpy", "psutil", "tensorflow"},
+    "benchmark": {"keras", "numpy", "psutil", "tensorflow", "tensorflow_datasets", "torch"},
     "cli": {"click", "rich"},
 }
 

@@ -118,6 +118,21 @@ DATA_DIR = click.option(
     "--data-dir", type=click.Path(), help="Where TFDS sets are.  [default: TFDS_DATA_DIR or TFDS' own folder]"
 )
 
+MEMORY_LIMIT = click.option(
+    "--memory-limit",
+    type=Amount(),
+    help="Bytes that the images may take; above, a TFDS set is streamed from its files.  [default: 8 GiB]",
+)
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.",
+)
+NORMALIZE = click.option(
+    "--normalize", type=click.Choice(recipes.NORMALIZATIONS), default="dataset", help="Whose mean and std."
+)
+
 
 class InputShape(click.ParamType):
     """The shape of an input: `32x32x3`, or `1024x1` for sequences."""

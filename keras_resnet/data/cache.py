@@ -67,7 +67,8 @@ def load_or_make(name: str, key: Mapping[str, Any], make: Callable[[], dict[str,
 
 def _write(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries, position, checksum = [], 0, 0
+    entries: list[dict[str, Any]] = []
+    position, checksum = 0, 0
     for key, array in arrays.items():
         entries.append({"name": key, "dtype": array.dtype.str, "shape": array.shape, "offset": position})
         position += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
@@ -104,7 +105,8 @@ def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
             if header["key"] != identity:
                 raise ValueError("it holds another set")
         start = -(-(len(_MAGIC) + 20 + size) // _ALIGNMENT) * _ALIGNMENT
-        arrays, checksum = {}, 0
+        arrays: dict[str, np.ndarray] = {}
+        checksum = 0
         for entry in header["arrays"]:
             shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
             # A file that is too short is refused here; mode "c" keeps what is written to the arrays out of the file.
@@ -123,5 +125,5 @@ def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
 
 
 def _chunks(array: np.ndarray) -> Any:
-    flat = memoryview(np.ascontiguousarray(array)).cast("B")
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return (flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK))

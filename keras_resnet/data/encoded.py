@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -80,6 +82,21 @@ def check_decodable(split: Split) -> None:
     """Raises InputError naming the first image whose pixels cannot be decoded."""
     for _, name, reason in find_undecodable(split, first_only=True):
         raise InputError(f"{name} could not be decoded as a PNG or JPEG image: {reason}")
+
+
+@contextlib.contextmanager
+def naming_undecodable(*splits: Split | None) -> Iterator[None]:
+    """Turns TensorFlow's error about an image that cannot be decoded into one that names the file."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
+        for split in splits:
+            try:
+                if split is not None:
+                    check_decodable(split)
+            except InputError as undecodable:
+                raise undecodable from error
+        raise
 
 
 def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split, tuple[str, ...]]:

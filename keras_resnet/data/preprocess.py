@@ -195,7 +195,7 @@ def make_products(shape: Any, preprocessing: Preprocessing) -> tuple[np.ndarray,
         float32 (new height, height + 1), bilinear weights, zero rows as padding, and ones for the offset;
         (width * channels, new width * channels), the same with the scale of each channel; (new width * channels,).
     """
-    (old_height, old_width, channels), (height, width) = shape, preprocessing.image_size_pixels
+    (old_height, old_width, _), (height, width) = shape, preprocessing.image_size_pixels
     new_height, new_width, top, left = fitted_size(old_height, old_width, height, width)
     rows = np.zeros((height, old_height + 1), np.float32)
     rows[top : top + new_height, :-1] = _bilinear(old_height, new_height)
@@ -207,16 +207,24 @@ def make_products(shape: Any, preprocessing: Preprocessing) -> tuple[np.ndarray,
     return rows, columns, np.tile(preprocessing.offset, width).astype(np.float32)
 
 
-def _bilinear(old: int, new: int) -> np.ndarray:
-    """The (new, old) weights of TensorFlow's bilinear resize, by its own float32 arithmetic."""
-    one, half = np.float32(1), np.float32(0.5)
+def bilinear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(lower, upper, fraction)` of each new pixel, by the float32 arithmetic of TensorFlow's bilinear resize.
+
+    int32, int32, float32 (new,): the pixel is `(1 - fraction) * x[lower] + fraction * x[upper]`.
+    """
+    half = np.float32(0.5)
     positions = (np.arange(new, dtype=np.float32) + half) * (np.float32(old) / np.float32(new)) - half
-    lower = np.floor(positions)
-    first = one - (positions - lower)
-    weights = np.zeros((new, old), np.float32)
-    index = np.arange(new)
-    np.add.at(weights, (index, np.maximum(lower, 0).astype(int)), first)
-    np.add.at(weights, (index, np.minimum(np.ceil(positions), old - 1).astype(int)), one - first)
+    floor = np.floor(positions)
+    lower, upper = np.maximum(floor, 0), np.minimum(np.ceil(positions), old - 1)
+    return lower.astype(np.int32), upper.astype(np.int32), positions - floor
+
+
+def _bilinear(old: int, new: int) -> np.ndarray:
+    """The same as float32 weights (new, old)."""
+    lower, upper, fraction = bilinear_taps(old, new)
+    weights, index = np.zeros((new, old), np.float32), np.arange(new)
+    np.add.at(weights, (index, lower), np.float32(1) - fraction)
+    np.add.at(weights, (index, upper), fraction)
     return weights
 
 
