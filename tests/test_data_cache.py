@@ -1,5 +1,6 @@
 """The cache of decoded sets, sets above the memory limit, and TFDS sets made here."""
 
+import itertools
 import logging
 import threading
 
@@ -182,7 +183,7 @@ def test_a_stream_replays_and_starts_in_the_middle(streamed, batch_size, monkeyp
     dataset = make_train_dataset(streamed.train, RAW, **arguments)
     epochs = [_values(dataset), _values(dataset)]
     for epoch in epochs:
-        assert sorted(sum(epoch, [])) == sorted(round(int(place)) for place in _places(streamed))
+        assert sorted(itertools.chain(*epoch)) == sorted(round(int(place)) for place in _places(streamed))
         assert max(map(len, epoch)) - min(map(len, epoch)) <= 1
     assert epochs[0] != epochs[1]
     again = make_train_dataset(streamed.train, RAW, **arguments)
@@ -208,7 +209,7 @@ def test_workers_of_a_stream_share_it(streamed):
     parts = [make_train_dataset(streamed.train, RAW, batch_size=4, seed=1, shard=(index, 3)) for index in range(3)]
     values = [_values(part) for part in parts]
     assert len({len(part) for part in values}) == 1
-    assert sorted(sum((sum(part, []) for part in values), [])) == sorted(_places(streamed))
+    assert sorted(itertools.chain(*itertools.chain(*values))) == sorted(_places(streamed))
 
 
 def test_what_a_stream_cannot_do(streamed):

@@ -71,7 +71,8 @@ def make_train_dataset(
         resize: "host", or "device": batches are the uint8 pixels of an array at its own size, for the network that
             `wrap_for_device` returns.
         first_epoch: number of the first epoch, to start in the middle.
-        first_step: number of the first batch of that epoch.
+        first_step: number of the first batch of that epoch. Keras takes the first iteration for the length of all:
+            give `model.fit` the rest of a begun epoch by itself, then a dataset that starts with the next.
         shard: (index, count): the share of worker `index` of `count`. Each epoch's images are dealt out without overlap
             or gap, to equally many batches for all; `batch_size` is that of one worker.
 

@@ -20,9 +20,9 @@ _STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean an
 PRESETS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     # torchvision's pretrained weights (references/classification/presets.py), and most others'
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # over all pixels of the 50,000 training images; the tests compute these two again where the sets are prepared
+    # over all pixels of the 50,000 training images, as most published CIFAR code has them
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    # over all pixels of the 60,000 training images (pytorch/examples, mnist/main.py)
+    # over all pixels of the 60,000 training images (pytorch/examples, mnist/main.py); a test measures them
     "mnist": ((0.1307,), (0.3081,)),
 }
 

@@ -1,0 +1,1 @@
+"""Timings, alternating: see `pipelines`."""
