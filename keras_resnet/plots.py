@@ -1,4 +1,4 @@
-"""Every picture: training curves, the confusion matrix, a network by stages; drawn without a display."""
+"""Every picture: curves, the confusion matrix, a network by stages, a contact sheet; drawn without a display."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION, _BEST = "#4477aa", "#cc6677", "#888888"
+_CONTACT_PIXELS = 192  # at least, of the longer side of an image on a contact sheet, where whole pixels fit
 _MOST_ANNOTATED_CLASSES = 25  # above this, numbers in cells and class names on axes would overlap
 
 
@@ -98,6 +99,64 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], *, title: 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title)
+    return figure
+
+
+def plot_contact_sheet(
+    columns: Sequence[tuple[str, Sequence[tuple[np.ndarray, str] | None]]],
+    row_names: Sequence[str],
+    *,
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """Images in rows and columns, as they are: each pixel is a square, no value is stretched.
+
+    Args:
+        columns: of each its heading, and for each row (image, caption), or None for no image. Images are uint8
+            (height, width, channels), all of one shape; of other than 1 or 3 channels their mean is shown.
+        row_names: to the left of the rows.
+        title: above the picture.
+        subtitle: below the title, smaller.
+    """
+    first = next(cell[0] for _, cells in columns for cell in cells if cell is not None)
+    zoom = max(_CONTACT_PIXELS // max(first.shape[:2]), 1)
+    height, width = first.shape[0] * zoom, first.shape[1] * zoom
+    captioned = any(cell is not None and cell[1] for _, cells in columns for cell in cells)
+    side = max(height, width)
+    down, across = height + side * (0.32 if captioned else 0.07), width + side * 0.07
+    inches = 1.05 / side
+    left = 0.09 * max(map(len, row_names)) / inches + 0.25 * side
+    lines = textwrap.wrap(subtitle, int(13 * across * len(columns) * inches))
+    margin = 0.75 + 0.16 * len(lines)
+    total_width = (left + across * len(columns)) * inches + 0.1
+    total_height = down * len(row_names) * inches + margin
+    figure = _new_figure(total_width, total_height)
+    figure.set_layout_engine("none")
+    bottom = 1 - margin / total_height
+    axes: Any = figure.add_axes((0.0, 0.0, 1.0, bottom))
+    axes.set_xlim(-left, total_width / inches - left)
+    axes.set_ylim(down * len(row_names), 0)
+    axes.axis("off")
+    for column, (heading, cells) in enumerate(columns):
+        x = column * across
+        axes.text(x + width / 2, -0.05 * side, heading, ha="center", va="bottom", fontsize=8)
+        for row, cell in enumerate(cells):
+            if cell is None:
+                continue
+            image, caption = cell
+            y = row * down
+            shown = image if image.shape[-1] == 3 else image.mean(-1)
+            axes.imshow(
+                shown.repeat(zoom, 0).repeat(zoom, 1),
+                extent=(x, x + width, y + height, y),
+                aspect="auto",
+                **({} if shown.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 255}),
+            )
+            axes.text(x + width / 2, y + height + 0.02 * side, caption, ha="center", va="top", fontsize=6)
+    for row, name in enumerate(row_names):
+        axes.text(-0.08 * side, row * down + height / 2, name, ha="right", va="center", fontsize=9)
+    figure.text(0.5, 1 - 0.12 / total_height, title, ha="center", va="top", fontsize=11)
+    figure.text(0.5, 1 - 0.36 / total_height, "\n".join(lines), ha="center", va="top", fontsize=8, color="#555555")
     return figure
 
 

@@ -68,7 +68,10 @@ def make_optimizer(model: keras.Model, recipe: Recipe, steps: int) -> keras.opti
 
 
 def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
-    """Compiles a model that ends in logits for integer labels: cross-entropy, accuracy, the recipe's optimizer.
+    """Compiles a model that ends in logits: cross-entropy, accuracy, the recipe's optimizer.
+
+    Labels are integers. Where the recipe makes them soft, batches with a weight for each class are taken as well as
+    integers, which those of a validation are.
 
     Args:
         model: from `build(..., classifier_activation=None)`.
@@ -80,13 +83,49 @@ def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
     """
     if steps < 1:
         raise InputError(f"A training must have at least 1 step. Received: {steps}.")
+    soft = recipe.soft_labels
     model.compile(
         optimizer=make_optimizer(model, recipe, steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss=_cross_entropy if soft else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.MeanMetricWrapper(_is_hit, name="accuracy") if soft else "accuracy"],
         # On a CPU, XLA's convolutions are slower than TensorFlow's (measured: 1.3 times on resnet50).
         jit_compile="auto" if _has_accelerator() else False,
     )
+
+
+def compile_for_integer_labels(model: keras.Model, *, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+    """Compiles a model that ends in logits with Keras' own loss and metric alone, so that it loads without this package.
+
+    Args:
+        model: whose loss may have been that of soft labels.
+        optimizer: kept with its state; by default a new one, so that no state of a training is saved.
+    """
+    model.compile(
+        optimizer=optimizer or keras.optimizers.SGD(),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=model.jit_compile if optimizer else False,
+    )
+
+
+def _cross_entropy(labels: Any, logits: Any) -> Any:
+    """`-sum(label * log softmax(logits))` for each image; labels are integers (batch,) or weights (batch, classes)."""
+    if _are_integers(labels, logits):
+        return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def _is_hit(labels: Any, logits: Any) -> Any:
+    """1 where the greatest logit is that of the label, or of its greatest weight, and 0 elsewhere."""
+    if _are_integers(labels, logits):
+        return keras.metrics.sparse_categorical_accuracy(labels, logits)
+    return keras.metrics.categorical_accuracy(labels, logits)
+
+
+def _are_integers(labels: Any, logits: Any) -> bool:
+    # Keras may have given integer labels an axis of 1; shapes are known when a step is traced, and one compiled loss
+    # serves training and validation, which are traced apart.
+    return len(labels.shape) < len(logits.shape) or labels.shape[-1] == 1
 
 
 def _has_accelerator() -> bool:
@@ -344,7 +383,7 @@ def fit(
 
     Args:
         model: ends in logits.
-        train: batches, one epoch per iteration.
+        train: batches, one epoch per iteration, with soft labels only if the recipe has them.
         recipe: of the training.
         validation: batches that pick the best epoch; without them the last epoch is kept.
         steps_per_epoch: batches in one iteration of `train`.
@@ -386,6 +425,8 @@ def fit(
             verbose=verbose,
             **fit_options,
         )
+    if recipe.soft_labels:  # as it would be saved by the caller, it loads without this package
+        compile_for_integer_labels(model, optimizer=model.optimizer)
     return best
 
 

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from keras_resnet.cli.datasets import data
 from keras_resnet.cli.exports import export
 from keras_resnet.cli.networks import models, show
 from keras_resnet.cli.runs import evaluate, predict, train
@@ -39,5 +40,5 @@ def main() -> None:
         sys.exit(130)
 
 
-for _command in (train, evaluate, predict, search, export, models, show):
+for _command in (train, evaluate, predict, search, export, data, models, show):
     cli.add_command(_command)

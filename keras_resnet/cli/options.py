@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -56,6 +56,33 @@ class Amount(click.ParamType):
         return amount
 
 
+_AUGMENTATION_OPTIONS = {
+    "resized_crop": click.option(
+        "--resized-crop", type=float, nargs=2, metavar="LEAST GREATEST", help="Random crop, shares of the area."
+    ),
+    "shift_fraction": click.option(
+        "--shift-fraction", type=float, help="Random shift, part of a side.  [default: by data]"
+    ),
+    "horizontal_flip": click.option(
+        "--flip/--no-flip", "horizontal_flip", default=None, help="Mirror half of the images.  [default: by data]"
+    ),
+    "randaugment_ops": click.option("--randaugment-ops", type=int, help="RandAugment operations per image, usually 2."),
+    "randaugment_magnitude": click.option("--randaugment-magnitude", type=float, help="0 to 10.  [default: 7]"),
+    "randaugment_magnitude_std": click.option(
+        "--randaugment-magnitude-std", type=float, help="Noise on the magnitude.  [default: 0.5]"
+    ),
+    "brightness": click.option("--brightness", type=float, help="Colour jitter: factor 1 - x to 1 + x."),
+    "contrast": click.option("--contrast", type=float, help="Colour jitter: factor 1 - x to 1 + x."),
+    "saturation": click.option("--saturation", type=float, help="Colour jitter: factor 1 - x to 1 + x; not on gray."),
+    "hue": click.option("--hue", type=float, help="Colour jitter: up to this part of the circle, 0.5; not on gray."),
+    "cutout_fraction": click.option("--cutout-fraction", type=float, help="Side of a black square, part of a side."),
+    "erasing_probability": click.option(
+        "--erasing-probability", type=float, help="Images of which a rectangle becomes noise."
+    ),
+    "mixup_alpha": click.option("--mixup-alpha", type=float, help="Mixup, weights from Beta(alpha, alpha)."),
+    "cutmix_alpha": click.option("--cutmix-alpha", type=float, help="Cutmix, areas from Beta(alpha, alpha)."),
+    "label_smoothing": click.option("--label-smoothing", type=float, help="Share of a label spread over all classes."),
+}
 _RECIPE_OPTIONS = {
     "epochs": click.option(
         "--epochs", type=int, help="Passes over the training images.  [default: 20 below 10,000 images, else 10]"
@@ -73,12 +100,7 @@ _RECIPE_OPTIONS = {
     "schedule": click.option("--schedule", help=f"{', '.join(recipes.SCHEDULES)}.  [default: cosine]"),
     "warmup_fraction": click.option("--warmup-fraction", type=float, help="Of all steps, linear.  [default: 0.1]"),
     "clip_norm": click.option("--clip-norm", type=float, help="Largest global norm of the gradient."),
-    "shift_fraction": click.option(
-        "--shift-fraction", type=float, help="Random shift, part of a side.  [default: by data]"
-    ),
-    "horizontal_flip": click.option(
-        "--flip/--no-flip", "horizontal_flip", default=None, help="Mirror half of the images.  [default: by data]"
-    ),
+    **_AUGMENTATION_OPTIONS,
     "class_balance": click.option(
         "--class-balance",
         help=f"Uneven classes: {', '.join(recipes.CLASS_BALANCES)}.  [default: as they come]",
@@ -98,9 +120,17 @@ RECIPE_NAMES = tuple(_RECIPE_OPTIONS)  # the fields of a recipe that a command m
 
 def recipe_options(command: Callable[..., Any], leave_out: tuple[str, ...] = ()) -> Callable[..., Any]:
     """Gives a command an option for each field of a recipe, but those in `leave_out`."""
-    for name, option in reversed(_RECIPE_OPTIONS.items()):
-        if name not in leave_out:
-            command = option(command)
+    return _give(command, {name: option for name, option in _RECIPE_OPTIONS.items() if name not in leave_out})
+
+
+def augmentation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command an option for each field of an augmentation."""
+    return _give(command, _AUGMENTATION_OPTIONS)
+
+
+def _give(command: Callable[..., Any], options: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    for option in reversed(options.values()):
+        command = option(command)
     return command
 
 

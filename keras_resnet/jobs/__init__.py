@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 # Loaded on first use: the supervisor of a search needs no TensorFlow.
 _HOMES = {
+    "DataReport": "data_job",
+    "inspect_data": "data_job",
     "export_run": "export_job",
     "Prediction": "inference",
     "evaluate": "inference",
@@ -19,11 +21,13 @@ _HOMES = {
     "train": "train_job",
 }
 __all__ = [
+    "DataReport",
     "Prediction",
     "Run",
     "Search",
     "evaluate",
     "export_run",
+    "inspect_data",
     "load_run",
     "load_search",
     "predict",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from keras_resnet.jobs.data_job import DataReport, inspect_data
     from keras_resnet.jobs.export_job import export_run
     from keras_resnet.jobs.inference import Prediction, evaluate, predict
     from keras_resnet.jobs.run_folder import Run, load_run

@@ -307,13 +307,7 @@ def _fit(
 
 
 def _save_network(network: keras.Model, folder: RunFolder) -> None:
-    # The network alone, with Keras' own loss and metric: no state of this training's optimizer.
-    network.compile(
-        optimizer=keras.optimizers.SGD(),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+    training.compile_for_integer_labels(network)
     folder.write(MODEL_FILE, network.save)
 
 
