@@ -39,7 +39,7 @@ print(json.dumps(measure_memory(data, image_size_pixels=(side, side), epochs=epo
 """
 
 
-def hash_batches(data, side, augmentation, *, threads, first_epoch=0, first_step=0):
+def hash_batches(data, side, augmentation, *, threads, batch_size, first_epoch=0, first_step=0):
     """A hash of each batch of an epoch."""
     import tensorflow as tf
 
@@ -48,7 +48,7 @@ def hash_batches(data, side, augmentation, *, threads, first_epoch=0, first_step
     dataset = make_train_dataset(
         data.train,
         compute_preprocessing(data, data.train, (side, side)),
-        batch_size=128,
+        batch_size=batch_size,
         augmentation=augmentation,
         first_epoch=first_epoch,
         first_step=first_step,
@@ -106,10 +106,9 @@ def main() -> None:
                 )
             if side <= 32:
                 loaded = load_data(data)
-                runs = [
-                    hash_batches(loaded, side, augmentation, threads=threads, first_epoch=1) for threads in (1, 2, 2)
-                ]
-                late = hash_batches(loaded, side, augmentation, threads=2, first_epoch=1, first_step=len(runs[0]) // 2)
+                common = {"batch_size": 16 if args.smoke else 128, "first_epoch": 1}
+                runs = [hash_batches(loaded, side, augmentation, threads=threads, **common) for threads in (1, 2, 2)]
+                late = hash_batches(loaded, side, augmentation, threads=2, first_step=len(runs[0]) // 2, **common)
                 same = runs[0] == runs[1] == runs[2] and late == runs[0][len(runs[0]) // 2 :]
                 print(f"{case}: {len(runs[0])} batches {'identical' if same else 'DIFFERENT'} in four runs", flush=True)
                 if not same:

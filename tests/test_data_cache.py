@@ -221,6 +221,19 @@ def test_what_a_stream_cannot_do(streamed):
         load_data("digits", memory_limit_bytes=0)
 
 
+def test_a_stream_is_described_and_a_few_of_it_are_held(streamed):
+    from keras_resnet.data import describe, encoded
+
+    assert describe.measure_sizes(streamed.train) == ((6, 5), (6, 5))
+    assert describe.count_bytes(streamed.train)[1] == "in files"
+    few = encoded.hold_in_memory(streamed.train.take(np.array([7, 2, 30])))
+    (x, y), *_ = make_eval_dataset(few, RAW)
+    levels = _places(streamed)
+    assert [round(float(value) / 5) for value in x[:, 0, 0, 0]] == [levels[7], levels[2], levels[30]]
+    np.testing.assert_array_equal(y, streamed.train.labels[[7, 2, 30]])
+    assert encoded.find_undecodable(streamed.train) == []
+
+
 def test_an_archive_above_the_limit_is_an_error(tmp_path):
     images, labels = draw_images(20, 8, 8, 1, 2)
     np.savez(tmp_path / "set.npz", images=images, labels=labels)

@@ -129,7 +129,7 @@ def augmentation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _give(command: Callable[..., Any], options: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    for option in reversed(options.values()):
+    for option in reversed(list(options.values())):
         command = option(command)
     return command
 
