@@ -128,4 +128,5 @@ def predict(run: str, images: tuple[str, ...], top_k: int, as_json: bool) -> Non
             click.echo(json.dumps(prediction.to_dict()))
             continue
         pairs = zip(prediction.class_names, prediction.probabilities, strict=True)
-        click.echo(f"{prediction.path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in pairs))
+        name = click.format_filename(prediction.path)  # which need not be UTF-8
+        click.echo(f"{name}: " + ", ".join(f"{label} {probability:.4f}" for label, probability in pairs))

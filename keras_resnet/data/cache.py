@@ -6,13 +6,15 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_resnet.files import PARTIAL
 
 CACHE_VARIABLE = "KERAS_RESNET_CACHE"  # a folder; empty for no cache
 _MAGIC = b"keras_resnet cache 1\n"
@@ -77,9 +79,9 @@ def _write(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
     header = json.dumps({"key": identity, "arrays": entries, "checksum": checksum}).encode()
     start = -(-(len(_MAGIC) + 20 + len(header)) // _ALIGNMENT) * _ALIGNMENT
     # A name of this process' own: another may be writing the same set at this moment.
-    descriptor, partial = tempfile.mkstemp(prefix=f"partial-{path.name}-", dir=path.parent)
+    partial = path.with_name(f"{PARTIAL}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(_MAGIC + b"%019d\n" % len(header) + header)
             for entry, array in zip(entries, arrays.values(), strict=True):
                 file.seek(start + entry["offset"])
@@ -90,7 +92,7 @@ def _write(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
