@@ -71,4 +71,5 @@ def make_augment(augmentation: Augmentation, *, classes: int | None = None) -> A
             images, labels = random_mix(images, labels, augmentation.mixup_alpha, augmentation.cutmix_alpha, mixing)
         return tf.ensure_shape(images, shape), labels
 
-    return augment
+    # There is no Python control flow over tensors in it: converting it would only make tracing several times slower.
+    return tf.autograph.experimental.do_not_convert(augment)
