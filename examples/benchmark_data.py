@@ -72,6 +72,7 @@ def main() -> None:
     epochs = 3
     if args.smoke:
         args.rounds, args.seconds, args.jpegs, epochs = 1, 0.1, 16, 1
+        args.case = args.case or ["mnist_32_shift", "jpegs_224_resized_crop"]
     with tempfile.TemporaryDirectory() as folder:
         for case in args.case or CASES:
             data, side, augmentation = CASES[case]
