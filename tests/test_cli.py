@@ -23,8 +23,8 @@ def _invoke(*arguments):
 def test_help_names_every_command():
     for arguments in (["--help"], ["-h"]):
         output = _invoke(*arguments).output
-        assert all(command in output for command in ("train", "evaluate", "predict", "search", "models"))
-    for command in ("train", "evaluate", "predict", "search", "models"):
+        assert all(command in output for command in ("train", "evaluate", "predict", "search", "data", "models"))
+    for command in ("train", "evaluate", "predict", "search", "data", "models"):
         assert _invoke(command, "--help").exit_code == 0
 
 

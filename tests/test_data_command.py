@@ -1,6 +1,7 @@
 """What `keras-resnet data` says and draws."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_figures_of_an_uneven_folder(monkeypatch, capsys, tmp_path):
 
 def test_encoded_images_in_memory_are_measured(tmp_path):
     data = load_data(write_folder(tmp_path, *draw_images(6, 5, 7, 1, 2), ["a", "b"]))
-    contents = [open(path, "rb").read() for path in data.train.images]
+    contents = [Path(path).read_bytes() for path in data.train.images]
     encoded = type(data.train)(np.array(contents, object), data.train.labels)
     assert measure_sizes(encoded) == ((5, 7), (5, 7))
     assert count_bytes(encoded) == (sum(map(len, contents)), "in memory")
