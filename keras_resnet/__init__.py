@@ -35,8 +35,10 @@ _HOMES = {
     "keras_resnet.layers": ("GroupedConv1D", "GroupedConv2D"),
     "keras_resnet.models": ("build", "load_model", "stage_outputs", *_TABLE),
     "keras_resnet.growth": ("deepen",),
+    "keras_resnet.device": ("wrap_for_device",),
     "keras_resnet.weights": ("load_keras_applications",),
     "keras_resnet.data": (
+        "class_weights",
         "compute_preprocessing",
         "draw_subset",
         "load_data",
@@ -56,6 +58,7 @@ __all__ = sorted((*_HOME_OF, *_MODULES))  # noqa: PLE0605 - the table of network
 if TYPE_CHECKING:
     from keras_resnet import search
     from keras_resnet.data import (
+        class_weights,
         compute_preprocessing,
         draw_subset,
         load_data,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
         resize_with_pad,
         split_stratified,
     )
+    from keras_resnet.device import wrap_for_device
     from keras_resnet.errors import ExportFailed, InputError, SaveError, SearchFailed
     from keras_resnet.export import export_format, export_saved_model, fold_batchnorm
     from keras_resnet.growth import deepen

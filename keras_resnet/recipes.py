@@ -13,6 +13,9 @@ from keras_resnet.errors import InputError, check_choice, suggest
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")  # Keras' dtype policies
+NORMALIZATIONS = ("dataset", "imagenet", "cifar10", "mnist")  # whose mean and std images are normalised with
+CLASS_BALANCES = ("weights", "sampling")
+RESIZES = ("host", "device")  # where training images come to the network's size
 
 # Default peak learning rates. For sgd it is proportional to the batch (Goyal et al. 2017), here 0.02 at 32.
 SGD_RATE_PER_IMAGE = 0.02 / 32
@@ -188,6 +191,7 @@ class Recipe(Augmentation):
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0, "step" / 10 at 1/2 and 3/4 (He et al.), "constant"
     warmup_fraction: float = 0.1  # of all steps, linear from 0
     clip_norm: float | None = None  # largest global norm of the gradient
+    class_balance: str | None = None  # uneven classes: "weights" in the loss, or "sampling" each equally often
     validation_split: float = 0.1  # stratified part of the training images that picks the best epoch
     dtype: str = "float32"  # of the arithmetic; in a mixed policy weights, BN's statistics and the head stay float32
     reestimate_bn: bool | None = None  # after training; None: where it had fewer than SHORT_TRAINING_STEPS steps
@@ -204,6 +208,8 @@ class Recipe(Augmentation):
             raise InputError(f"seed must be below 2**32. Received: {self.seed}.")
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("dtype", DTYPES)):
             check_choice(name, getattr(self, name), allowed)
+        if self.class_balance is not None:
+            check_choice("class_balance", self.class_balance, CLASS_BALANCES)
         if self.learning_rate is not None:
             _check_number("learning_rate", self.learning_rate, low=0, low_open=True)
         _check_number("momentum", self.momentum, low=0, high=1)
@@ -217,6 +223,11 @@ class Recipe(Augmentation):
     def augmentation(self) -> Augmentation:
         """The part of the recipe that is about images and labels, alone."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
+
+    @property
+    def sampling(self) -> str:
+        """`sampling` of `make_train_dataset`."""
+        return "balanced" if self.class_balance == "sampling" else "uniform"
 
     @property
     def peak_learning_rate(self) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras_resnet  # noqa: F401 - before TensorFlow, so that oneDNN is on as for a user
+
+# Decoded sets of the tests stay out of the user's own cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="keras_resnet_test_cache_")
+os.environ["KERAS_RESNET_CACHE"] = _CACHE.name
 
 
 def pytest_addoption(parser):

@@ -27,6 +27,7 @@ PRINTS = {
     "benchmark_search.py": "500 different specs checked against both budgets",
     "benchmark_keras_tuner.py": "seed 0, ours: best validation accuracy",
     "benchmark_export.py": "resnet8_cifar off 2 ",
+    "benchmark_data.py": "batches identical in four runs",
 }
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import InputError, Recipe, SaveError, get_spec, jobs, load_data
-from keras_resnet.data import Split, folders
-from keras_resnet.jobs import run_folder, train_job
+from keras_resnet.data import Split, encoded
+from keras_resnet.jobs import run_folder
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
 
 FILES = {"run.json", "model.keras", "history.csv", "curves.png", "confusion.png"}
@@ -265,14 +265,13 @@ def test_a_diverging_training_is_an_error(npz, tmp_path):
 def test_the_image_that_cannot_be_decoded_is_looked_for_by_the_decoder(tmp_path):
     good = write_folder(tmp_path, *draw_images(2, 8, 8, 3, 1), ["a"])
     paths = sorted(str(path) for path in good.rglob("*.png"))
-    assert folders.find_undecodable(paths) is None
-    assert folders.find_undecodable([Path(paths[0]).read_bytes(), b"nothing"])[0] == "image 1"
+    split = Split(np.array(paths), np.zeros(2))
+    assert encoded.find_undecodable(split) == []
+    contents = np.array([Path(paths[0]).read_bytes(), b"nothing"], object)
+    assert [found[:2] for found in encoded.find_undecodable(Split(contents, np.zeros(2)))] == [(1, "image 1")]
     Path(paths[1]).write_bytes(b"\x89PNG")
-    assert folders.find_undecodable(paths)[0] == paths[1]
-    with (
-        pytest.raises(ValueError, match="unrelated"),
-        train_job.naming_undecodable(Split(np.array(paths), np.zeros(2))),
-    ):
+    assert [found[:2] for found in encoded.find_undecodable(split)] == [(1, paths[1])]
+    with pytest.raises(ValueError, match="unrelated"), encoded.naming_undecodable(split):
         raise ValueError("unrelated")
 
 

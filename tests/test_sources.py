@@ -269,14 +269,6 @@ def test_a_set_of_another_kind_is_refused_before_any_download(tmp_path):
         load_data("ag_news_subset", data_dir=tmp_path)
 
 
-def test_a_set_too_large_for_memory_is_refused(tfds_dir, monkeypatch):
-    monkeypatch.setattr(tfds_source, "MEMORY_LIMIT_BYTES", 10 * 2**20)
-    with pytest.raises(
-        InputError, match=r"'mnist' takes 0.1 GiB in memory; the limit is 0 GiB. Write it out as an image"
-    ):
-        load_data("mnist", data_dir=tfds_dir)
-
-
 @pytest.mark.parametrize(
     ("name", "shape", "mean"), [("mnist", (28, 28, 1), 33.318), ("fashion_mnist", (28, 28, 1), 72.940)]
 )

@@ -101,6 +101,10 @@ _RECIPE_OPTIONS = {
     "warmup_fraction": click.option("--warmup-fraction", type=float, help="Of all steps, linear.  [default: 0.1]"),
     "clip_norm": click.option("--clip-norm", type=float, help="Largest global norm of the gradient."),
     **_AUGMENTATION_OPTIONS,
+    "class_balance": click.option(
+        "--class-balance",
+        help=f"Uneven classes: {', '.join(recipes.CLASS_BALANCES)}.  [default: as they come]",
+    ),
     "validation_split": click.option(
         "--validation-split", type=float, help="Part of the training images that picks the epoch.  [default: 0.1]"
     ),
@@ -145,6 +149,21 @@ IMAGE_SIZE = click.option(
 TRAIN_SIZE = click.option("--train-size", type=CountOrAll(), default="all", help="Training images, drawn by the seed.")
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(), help="Where TFDS sets are.  [default: TFDS_DATA_DIR or TFDS' own folder]"
+)
+
+MEMORY_LIMIT = click.option(
+    "--memory-limit",
+    type=Amount(),
+    help="Bytes that the images may take; above, a TFDS set is streamed from its files.  [default: 8 GiB]",
+)
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.",
+)
+NORMALIZE = click.option(
+    "--normalize", type=click.Choice(recipes.NORMALIZATIONS), default="dataset", help="Whose mean and std."
 )
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from keras_resnet import recipes, specs
-from keras_resnet.cli.options import DATA_DIR, IMAGE_SIZE, TRAIN_SIZE, CountOrAll, recipe_options
+from keras_resnet.cli.options import (
+    DATA_DIR,
+    IMAGE_SIZE,
+    MEMORY_LIMIT,
+    NORMALIZE,
+    ON_ERROR,
+    TRAIN_SIZE,
+    CountOrAll,
+    recipe_options,
+)
 from keras_resnet.errors import InputError
 
 
@@ -21,6 +30,15 @@ from keras_resnet.errors import InputError
 @TRAIN_SIZE
 @click.option("--test-size", type=CountOrAll(), default="all", help="Test images, drawn by the seed.")
 @DATA_DIR
+@MEMORY_LIMIT
+@ON_ERROR
+@NORMALIZE
+@click.option(
+    "--resize",
+    type=click.Choice(recipes.RESIZES),
+    default="host",
+    help="Where training images come to the network's size; 'device' sends them as they are stored.",
+)
 @recipe_options
 def train(
     data: str,
@@ -31,6 +49,10 @@ def train(
     train_size: int | str,
     test_size: int | str,
     data_dir: str | None,
+    memory_limit: int | None,
+    on_error: str,
+    normalize: str,
+    resize: str,
     **recipe: Any,
 ) -> None:
     """Train a network on DATA and leave a run folder.
@@ -55,6 +77,10 @@ def train(
         train_size=None if train_size == "all" else int(train_size),
         test_size=None if test_size == "all" else int(test_size),
         data_dir=data_dir,
+        memory_limit_bytes=memory_limit,
+        on_error=on_error,
+        normalize=normalize,
+        resize=resize,
         recipe=given,
         verbose=1,
     )
@@ -102,4 +128,5 @@ def predict(run: str, images: tuple[str, ...], top_k: int, as_json: bool) -> Non
             click.echo(json.dumps(prediction.to_dict()))
             continue
         pairs = zip(prediction.class_names, prediction.probabilities, strict=True)
-        click.echo(f"{prediction.path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in pairs))
+        name = click.format_filename(prediction.path)  # which need not be UTF-8
+        click.echo(f"{name}: " + ", ".join(f"{label} {probability:.4f}" for label, probability in pairs))

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from keras_resnet.data.encoded import hold_in_memory
 from keras_resnet.data.splits import Split
 
 _MEASURED_FILES = 1000  # whose headers are read
@@ -25,8 +26,11 @@ def measure_sizes(split: Split) -> tuple[tuple[int, int], tuple[int, int]]:
     from PIL import Image
 
     sizes = []
-    for index in np.unique(np.linspace(0, len(split) - 1, _MEASURED_FILES).astype(int)):
-        stored = split.images[index]
+    if split.stream is not None:  # what comes first: others are reached by reading all before them
+        sample = hold_in_memory(split.take(np.arange(min(len(split), _MEASURED_FILES))))
+    else:
+        sample = split.take(np.unique(np.linspace(0, len(split) - 1, _MEASURED_FILES).astype(int)))
+    for stored in sample.images:
         with Image.open(stored if isinstance(stored, str) else io.BytesIO(stored)) as image:
             sizes.append((image.height, image.width))
     heights, widths = zip(*sizes, strict=True)
@@ -35,6 +39,8 @@ def measure_sizes(split: Split) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def count_bytes(split: Split) -> tuple[int, str]:
     """Returns how much the images take and where: "in memory" or "in files"."""
+    if split.stream is not None:
+        return round(split.stream.bytes_per_example * len(split)), "in files"
     if split.images.dtype.kind == "U":
         return sum(os.path.getsize(path) for path in split.images), "in files"
     if split.images.dtype.kind == "O":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.data.encoded import drop_undecodable, show_path
 from keras_resnet.data.splits import ImageData, Split
 from keras_resnet.errors import InputError
 
@@ -18,8 +18,16 @@ GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I")  # Pillow's names for one-ch
 log = logging.getLogger(__name__)
 
 
-def load_folder(path: Path, name: str, *, split: Callable[[Split], tuple[Split, Split]]) -> ImageData:
+def load_folder(
+    path: Path, name: str, *, split: Callable[[Split], tuple[Split, Split]], on_error: str = "stop"
+) -> ImageData:
     """Reads the file names and headers of an image folder; pixels are decoded when they are needed.
+
+    Args:
+        path: the folder.
+        name: as it was asked for.
+        split: divides the images where there are no `train/` and `test/`.
+        on_error: "stop", or "skip" to decode every file once and leave out those that cannot be.
 
     Raises:
         InputError: no class folders, an empty one, one of `train/` and `test/` without the other, a class of
@@ -50,65 +58,49 @@ def load_folder(path: Path, name: str, *, split: Callable[[Split], tuple[Split, 
                 f"{name}: an image folder must have one sub-folder per class. Received: a folder without any."
             )
         train, test = split(_list_images(path, class_names, class_names))
-    sizes, gray = set(), True
+    skipped: tuple[str, ...] = ()
+    if on_error == "skip":
+        train, test, skipped = drop_undecodable(train, test, name)
+    sizes, gray, deep = set(), True, 0
     for file in (*train.images, *test.images):
         file_size, mode = read_header(file)
         sizes.add(file_size)
         gray = gray and mode in GRAY_MODES
+        deep += mode.startswith("I")
+    if deep:
+        log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", name, deep)
     size = sizes.pop() if len(sizes) == 1 else None
-    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size)
+    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped)
 
 
 def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
     """Returns ((height, width), Pillow mode) of a PNG or JPEG file; raises InputError with its path otherwise."""
     from PIL import Image, UnidentifiedImageError
 
+    shown = show_path(path)
     try:
         with Image.open(path) as image:
             if image.format not in ("PNG", "JPEG", "MPO"):  # MPO: a JPEG of several pictures, as phones write
-                raise InputError(f"{path} must be a PNG or JPEG image. Received: {image.format}.")
+                raise InputError(f"{shown} must be a PNG or JPEG image. Received: {image.format}.")
+            if image.mode == "CMYK":
+                raise InputError(f"{shown} must be in gray or RGB colours. Received: CMYK.")
             return (image.height, image.width), image.mode
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"There is no image at {path}.") from error
+        raise InputError(f"There is no image at {shown}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} could not be decoded as a PNG or JPEG image: {error}") from error
-
-
-def find_undecodable(images: Iterable[str | bytes]) -> tuple[str, str] | None:
-    """Returns (path or number, reason) of the first image whose pixels cannot be decoded, or None.
-
-    Args:
-        images: paths, or the bytes of encoded images.
-    """
-    import tensorflow as tf
-
-    from keras_resnet.data.preprocess import decode
-
-    for index, image in enumerate(images):
-        try:
-            decode(tf.io.read_file(image) if isinstance(image, str) else image, 3)
-        except tf.errors.OpError as error:
-            return (image if isinstance(image, str) else f"image {index}"), _describe(error.message)
-    return None
-
-
-def _describe(message: str) -> str:
-    """What an error of TensorFlow's says, without what TensorFlow wraps around it."""
-    _, assertion, text = message.partition("Summarized data: ")
-    if assertion:
-        return re.sub("b'([^']*)'", r"\1", " ".join(text.splitlines()))
-    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", message.splitlines()[0])
-
-
-def check_decodable(images: Iterable[str | bytes]) -> None:
-    """Raises InputError naming the first image whose pixels cannot be decoded."""
-    found = find_undecodable(images)
-    if found:
-        raise InputError(f"{found[0]} could not be decoded as a PNG or JPEG image: {found[1]}")
+        reason = str(error).replace(str(path), shown)
+        raise InputError(f"{shown} could not be decoded as a PNG or JPEG image: {reason}") from error
 
 
 def _sub_folders(path: Path) -> list[str]:
-    return sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    for name in names:
+        if name != show_path(name):
+            raise InputError(
+                f"{show_path(path / name)}: the name of a class folder must be UTF-8 text, for it is the name of the "
+                "class. Received: other bytes; rename it."
+            )
+    return names
 
 
 def _list_images(path: Path, folders: list[str], class_names: list[str]) -> Split:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data import crop
 from keras_resnet.data.augment import make_augment
-from keras_resnet.data.folders import check_decodable
-from keras_resnet.data.preprocess import decode, normalise, resize_with_pad
-from keras_resnet.data.splits import ImageData, Split
-from keras_resnet.errors import InputError
-from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, Preprocessing
+from keras_resnet.data.balance import draw_balanced
+from keras_resnet.data.encoded import stored_bytes
+from keras_resnet.data.preprocess import decode, normalise, preprocess, resize_with_pad
+from keras_resnet.data.splits import Split
+from keras_resnet.data.streams import read_in_order, read_shuffled
+from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.recipes import NO_AUGMENTATION, RESIZES, Augmentation, Preprocessing
 
 PREFETCH_BATCHES = 2
+SAMPLINGS = ("uniform", "balanced")
 _AUGMENT_STREAM = 1_000_003  # keeps the draws of augmentation apart from those of the order
-_STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean and std
+_CROP_STREAM = 2_000_003
+
+# What a dataset holds before images are prepared: (stored images, int64 labels, int64 (2,) seed) of each batch.
+Batches = Callable[[Any, Any], tf.data.Dataset]
 
 
 def count_batches(images: int, batch_size: int) -> int:
@@ -37,12 +44,18 @@ def make_train_dataset(
     seed: int = 0,
     augmentation: Augmentation = NO_AUGMENTATION,
     classes: int | None = None,
+    sampling: str = "uniform",
+    resize: str = "host",
     first_epoch: int = 0,
+    first_step: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches for `model.fit`: each iteration is an epoch, every image once, in an order of its own.
 
-    Order and augmentation are a function of (seed, epoch, step) alone: the n-th iteration of the dataset is
-    epoch `first_epoch + n`, whatever came before.
+    Order and augmentation are a function of (seed, epoch, step) alone: the n-th iteration of the dataset is epoch
+    `first_epoch + n`, whatever came before and with any number of threads. Images in memory and files are shuffled over
+    the whole set; a set that is streamed (see `load_data`) by files and through a buffer. Starting in the middle reads
+    nothing of what came before, but for a stream, which passes over the records of that epoch.
 
     Args:
         split: the images.
@@ -50,145 +63,238 @@ def make_train_dataset(
         batch_size: most images per batch. No batch is small and no image is dropped: an epoch is divided into as
             few batches as this allows, whose sizes differ by at most one.
         seed: of order and augmentation.
-        augmentation: how images and labels are changed at random; by default not at all.
+        augmentation: how images and labels are changed at random; by default not at all. Arrays are augmented at the
+            smaller of their own size and the network's, files at the network's.
         classes: how many there are; needed where the augmentation makes labels soft.
+        sampling: "uniform", or "balanced": as many images per epoch, but each class equally often (see
+            `draw_balanced`).
+        resize: "host", or "device": batches are the uint8 pixels of an array at its own size, for the network that
+            `wrap_for_device` returns.
         first_epoch: number of the first epoch, to start in the middle.
+        first_step: number of the first batch of that epoch. Keras takes the first iteration for the length of all:
+            give `model.fit` the rest of a begun epoch by itself, then a dataset that starts with the next.
+        shard: (index, count): the share of worker `index` of `count`. Each epoch's images are dealt out without overlap
+            or gap, to equally many batches for all; `batch_size` is that of one worker.
 
     Returns:
         A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,), or float32
         (batch, classes) where the augmentation makes them soft).
 
     Raises:
-        InputError: no images, a batch size below 1, arrays of another number of channels, or soft labels without
-            `classes`.
+        InputError: no images, a batch size below 1, arrays of another number of channels, soft labels without
+            `classes`, a step or shard that is not there, or what a stream or encoded images cannot do.
     """
+    check_choice("sampling", sampling, SAMPLINGS)
+    _check_source(split, preprocessing, resize)
+    index, count = _check_shard(shard)
     number = len(split)
-    steps = count_batches(number, batch_size)
-    gather = _make_gather(split, preprocessing)
-    augment = make_augment(augmentation, classes=classes)
+    steps = count_batches(-(-number // count), batch_size)
+    if number // count < steps:
+        raise InputError(
+            f"Every worker must have an image for each of the {steps} batches of an epoch. Received: {number} images "
+            f"for {count} workers at batch_size={batch_size}."
+        )
+    if not is_count(first_step, 0) or first_step >= steps or not is_count(first_epoch, 0):
+        raise InputError(
+            f"first_epoch must be at least 0 and first_step from 0 to {steps - 1}, the batches of an epoch. "
+            f"Received: first_epoch={first_epoch!r}, first_step={first_step!r}."
+        )
+    read = (_stream_batches if split.stream is not None else _gather_batches)(
+        split, steps, seed=seed, sampling=sampling, shard=(index, count)
+    )
+    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
-        # Where each batch begins in the epoch's order: sizes differ by at most one image.
-        bounds = tf.constant(np.arange(steps + 1) * number // steps)
 
-    def shuffle(_: tf.Tensor) -> tf.data.Dataset:
+    def next_epoch(_: tf.Tensor) -> tf.data.Dataset:
         epoch = epoch_counter.assign_add(1)
-        order = tf.random.experimental.stateless_shuffle(tf.range(number, dtype=tf.int64), seed=[seed, epoch])
+        return read(epoch, tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0))
 
-        def take_batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            indices = order[bounds[step] : bounds[step + 1]]
-            if number % steps == 0:
-                indices = tf.ensure_shape(indices, [number // steps])
-            return indices, tf.stack([tf.constant(seed + _AUGMENT_STREAM, tf.int64), epoch * steps + step])
-
-        return tf.data.Dataset.range(steps).map(take_batch)
-
-    def augment_and_normalise(images: tf.Tensor, labels: tf.Tensor, batch_seed: tf.Tensor) -> Any:
-        images, labels = augment(images, labels, batch_seed)
-        return normalise(images, preprocessing), labels
-
-    dataset = tf.data.Dataset.range(1).flat_map(shuffle)
-    dataset = dataset.map(lambda indices, batch_seed: (*gather(indices), batch_seed), tf.data.AUTOTUNE)
-    dataset = dataset.map(augment_and_normalise, tf.data.AUTOTUNE)
-    # flat_map hides how many batches there are; Keras shows it in its progress bar.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    dataset = tf.data.Dataset.range(1).flat_map(next_epoch)
+    dataset = dataset.map(prepare, tf.data.AUTOTUNE)
+    if not first_step:
+        # flat_map hides how many batches there are; Keras shows it in its progress bar.
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset.prefetch(PREFETCH_BATCHES)
 
 
-def make_eval_dataset(split: Split, preprocessing: Preprocessing, *, batch_size: int = 64) -> tf.data.Dataset:
+def make_eval_dataset(
+    split: Split, preprocessing: Preprocessing, *, batch_size: int = 64, resize: str = "host"
+) -> tf.data.Dataset:
     """Batches of every image once, in order; the last may be smaller.
 
     Arguments, types, shapes and errors as `make_train_dataset`.
     """
+    _check_source(split, preprocessing, resize)
     count_batches(len(split), batch_size)
-    gather = _make_gather(split, preprocessing)
-    dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
-    dataset = dataset.map(gather, tf.data.AUTOTUNE)
-    dataset = dataset.map(lambda images, labels: (normalise(images, preprocessing), labels), tf.data.AUTOTUNE)
+    if split.stream is not None:
+        parse = split.stream.parse
+        dataset = read_in_order(split.stream, split.images)
+        dataset = dataset.map(lambda _, record: parse(record), tf.data.AUTOTUNE).batch(batch_size)
+    else:
+        fetch = _make_fetch(split)
+        dataset = tf.data.Dataset.range(len(split)).batch(batch_size).map(fetch, tf.data.AUTOTUNE)
+    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize)
+    no_seed = tf.zeros((2,), tf.int64)
+    dataset = dataset.map(lambda images, labels: prepare(images, labels, no_seed), tf.data.AUTOTUNE)
     return dataset.prefetch(PREFETCH_BATCHES)
 
 
-def _make_gather(split: Split, preprocessing: Preprocessing) -> Any:
-    """A function from a batch of indices to (pixels 0-255 at the network's size, labels)."""
-    height, width, channels = preprocessing.input_shape
-    stored = split.images
-    if not split.encoded and stored.shape[-1] != channels:
-        raise InputError(
-            f"The images have {stored.shape[-1]} channels and the preprocessing {channels}; they must match."
-        )
-    from_path = stored.dtype.kind == "U"
-    if from_path:
-        stored = np.array([os.fsencode(path) for path in stored], object)
-    kind = tf.string if split.encoded else tf.uint8
-
-    def take(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return stored[indices], split.labels[indices]
-
-    def read_one(image: tf.Tensor) -> tf.Tensor:
-        return resize_with_pad(decode(tf.io.read_file(image) if from_path else image, channels), height, width)
-
-    def gather(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # In NumPy: a tensor of the whole array would hold it in memory two more times (measured on MNIST).
-        images, labels = tf.numpy_function(take, [indices], [kind, tf.int64], stateful=False)
-        images = tf.ensure_shape(images, [*indices.shape, *stored.shape[1:]])
-        labels = tf.ensure_shape(labels, indices.shape)
-        if split.encoded:
-            images = tf.map_fn(
-                read_one, images, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32)
+def _check_source(split: Split, preprocessing: Preprocessing, resize: str) -> None:
+    check_choice("resize", resize, RESIZES)
+    if split.encoded:
+        if resize == "device":
+            raise InputError(
+                "resize='device' takes images that are held as an array of one size. Received: encoded images, which "
+                "have to be decoded and may differ in size; take 'host'."
             )
-        # Small uint8 images are gathered; only the batch is ever resized and float.
-        return (images if split.encoded else resize_with_pad(images, height, width)), labels
+        if preprocessing.channels not in (1, 3):
+            raise InputError(f"Images are decoded to 1 or 3 channels. Received: {preprocessing.channels}.")
+    elif split.images.shape[-1] != preprocessing.channels:
+        raise InputError(
+            f"The images have {split.images.shape[-1]} channels and the preprocessing {preprocessing.channels}; they "
+            "must match."
+        )
 
-    return gather
+
+def _check_shard(shard: tuple[int, int]) -> tuple[int, int]:
+    if len(shard) != 2 or not is_count(shard[1]) or not is_count(shard[0], 0) or shard[0] >= shard[1]:
+        raise InputError(f"shard must be (index, count), with index from 0 to count - 1. Received: {tuple(shard)!r}.")
+    return shard
 
 
-def compute_preprocessing(
-    data: ImageData, split: Split, image_size_pixels: tuple[int, int] | None = None
-) -> Preprocessing:
-    """Chooses the input size and measures mean and std of each channel on the images of `split`.
+def _batch_seed(seed: int, epoch: Any, step: Any, steps: int, shard: tuple[int, int]) -> tf.Tensor:
+    """The stateless seed of a batch: another for every seed, epoch, step and worker."""
+    index, count = shard
+    return tf.stack([tf.constant(seed + _AUGMENT_STREAM, tf.int64), (epoch * steps + step) * count + index])
 
-    The size is the images' own where they all have the same, up to 224 pixels, otherwise 224x224. Statistics are
-    exact for arrays; for files they are estimated on up to 1,000 of them.
 
-    Args:
-        data: for its channels and sizes.
-        split: the training images.
-        image_size_pixels: (height, width) of the network's input, instead of the default.
+def _gather_batches(split: Split, steps: int, *, seed: int, sampling: str, shard: tuple[int, int]) -> Batches:
+    """Batches of images that can be read in any order: those of an epoch from a step on, none before is touched."""
+    index, count = shard
+    number, own = len(split), len(range(index, len(split), count))
+    fetch, labels = _make_fetch(split), split.labels
+    # Where each batch begins in the epoch's order: sizes differ by at most one image.
+    bounds = np.arange(steps + 1) * own // steps
 
-    Raises:
-        InputError: a size below 1, or a file that cannot be decoded (its path).
-    """
-    size = image_size_pixels or data.image_size_pixels
-    if size is None or (image_size_pixels is None and max(size) > 224):
-        size = (224, 224)
-    levels = np.arange(256) / 255
-    counts = np.zeros((data.channels, 256))
-    for pixels in _pixel_chunks(split, data.channels):
-        for channel in range(data.channels):
-            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
-    weights = counts / counts.sum(1, keepdims=True)
-    mean = weights @ levels
-    variance = weights @ levels**2 - mean**2
-    # A constant channel has no spread to divide by.
-    std = np.where(variance > 1e-8, np.sqrt(np.maximum(variance, 1e-8)), 1.0)
-    return Preprocessing(
-        image_size_pixels=(int(size[0]), int(size[1])),
-        channels=data.channels,
-        mean=tuple(round(float(value), 6) for value in mean),
-        std=tuple(round(float(value), 6) for value in std),
+    def draw_order(epoch: tf.Tensor) -> tf.Tensor:
+        if sampling == "uniform":
+            return tf.random.experimental.stateless_shuffle(tf.range(number, dtype=tf.int64), seed=[seed, epoch])
+        order = tf.numpy_function(lambda now: draw_balanced(labels, seed, int(now)), [epoch], tf.int64, stateful=False)
+        return tf.ensure_shape(order, (number,))
+
+    def read(epoch: Any, first_step: Any) -> tf.data.Dataset:
+        order, ends = draw_order(epoch)[index::count], tf.constant(bounds)
+
+        def take_batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            indices = order[ends[step] : ends[step + 1]]
+            if own % steps == 0:
+                indices = tf.ensure_shape(indices, [own // steps])
+            return indices, _batch_seed(seed, epoch, step, steps, shard)
+
+        return tf.data.Dataset.range(first_step, steps).map(take_batch)
+
+    return lambda epoch, first_step: read(epoch, first_step).map(
+        lambda indices, batch_seed: (*fetch(indices), batch_seed), tf.data.AUTOTUNE
     )
 
 
-def _pixel_chunks(split: Split, channels: int) -> Any:
-    if not split.encoded:
-        for start in range(0, len(split), 1024):
-            yield split.images[start : start + 1024]
-        return
-    for index in np.unique(np.linspace(0, len(split) - 1, _STATISTICS_SAMPLE).astype(int)):
-        image = split.images[index]
-        contents = tf.io.read_file(image) if isinstance(image, str) else image
-        try:
-            yield decode(contents, channels).numpy()
-        except tf.errors.OpError:
-            check_decodable([image])
-            raise
+def _stream_batches(split: Split, steps: int, *, seed: int, sampling: str, shard: tuple[int, int]) -> Batches:
+    """Batches of a stream: a worker reads the files that hold its share, a step is reached by passing over records."""
+    index, count = shard
+    stream = split.stream
+    assert stream is not None
+    if sampling != "uniform":
+        raise InputError(
+            f"sampling={sampling!r} needs images that can be read in any order. Received: {stream.name}, which is "
+            "streamed from disk; raise memory_limit_bytes (--memory-limit), or take class weights."
+        )
+    number, parse = len(split), stream.parse
+    places = split.images[number * index // count : number * (index + 1) // count]
+    own = len(places)
+    bounds = np.arange(steps + 1) * own // steps
+    shuffled = read_shuffled(stream, places)
+
+    def read(epoch: Any, first_step: Any) -> tf.data.Dataset:
+        ends = tf.constant(bounds)
+        records = shuffled(seed, epoch).skip(ends[first_step]).map(lambda _, record: parse(record), tf.data.AUTOTUNE)
+        if own % steps == 0:
+            batches = records.batch(own // steps, drop_remainder=True)
+        else:  # windows of each step's own size
+            numbered = tf.data.Dataset.zip((tf.data.Dataset.range(ends[first_step], own), records))
+            batches = numbered.group_by_window(
+                lambda position, _: tf.searchsorted(ends, position[None], side="right", out_type=tf.int64)[0] - 1,
+                lambda _, window: window.map(lambda _, example: example).batch(number),
+                window_size_func=lambda step: ends[step + 1] - ends[step],
+            )
+        numbers = tf.data.Dataset.range(first_step, steps)
+        return tf.data.Dataset.zip((batches, numbers)).map(
+            lambda batch, step: (*batch, _batch_seed(seed, epoch, step, steps, shard))
+        )
+
+    return read
+
+
+def _make_fetch(split: Split) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
+    """A function from a batch of indices to (stored images, labels): pixels, encoded files, or paths."""
+    stored = stored_bytes(split) if split.encoded else np.asarray(split.images)
+    labels, kind = split.labels, tf.string if split.encoded else tf.uint8
+
+    def take(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return stored[indices], labels[indices]
+
+    def fetch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # In NumPy: a tensor of the whole array would hold it in memory two more times (measured on MNIST).
+        images, found = tf.numpy_function(take, [indices], [kind, tf.int64], stateful=False)
+        return tf.ensure_shape(images, [*indices.shape, *stored.shape[1:]]), tf.ensure_shape(found, indices.shape)
+
+    return fetch
+
+
+def _make_prepare(
+    split: Split, preprocessing: Preprocessing, augmentation: Augmentation, classes: int | None, resize: str
+) -> Callable[[Any, Any, Any], tuple[tf.Tensor, tf.Tensor]]:
+    """A function from (stored images, labels, seed) to what the network takes."""
+    height, width, channels = preprocessing.input_shape
+    augment = make_augment(augmentation, classes=classes)
+    area, from_path = augmentation.resized_crop, split.images.dtype.kind == "U"
+
+    def draw_crops(images: Any, seed: Any) -> tf.Tensor:
+        return crop.draw_numbers(tf.shape(images)[0], seed + tf.constant([_CROP_STREAM, 0], tf.int64))
+
+    def read_files(images: Any, seed: Any) -> tf.Tensor:
+        def read_one(arguments: tuple[Any, Any]) -> tf.Tensor:
+            image, numbers = arguments
+            contents = tf.io.read_file(image) if from_path else image
+            if area is not None:
+                return crop.crop_encoded(contents, numbers, area, (height, width), channels)
+            return resize_with_pad(decode(contents, channels), height, width)
+
+        # Without a crop no numbers are drawn; what is mapped over needs some all the same.
+        numbers = tf.zeros((tf.shape(images)[0], 4)) if area is None else draw_crops(images, seed)
+        return tf.map_fn(
+            read_one, (images, numbers), fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32)
+        )
+
+    def prepare_files(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = augment(read_files(images, seed), labels, seed)
+        return normalise(images, preprocessing), labels
+
+    def prepare_arrays(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        old_height, old_width = images.shape[1:3]
+        if resize == "device":
+            if area is not None:
+                images = crop.crop_batch(images, draw_crops(images, seed), area, (old_height, old_width))
+            images, labels = augment(images, labels, seed)
+            if images.dtype != tf.uint8:
+                images = tf.saturate_cast(tf.round(images), tf.uint8)
+            return images, labels
+        if area is not None:
+            images = crop.crop_batch(images, draw_crops(images, seed), area, (height, width))
+        elif old_height * old_width > height * width:
+            images = resize_with_pad(images, height, width)
+        # Otherwise images are enlarged last: everything before works on the small ones.
+        images, labels = augment(images, labels, seed)
+        return preprocess(images, preprocessing), labels
+
+    return prepare_files if split.encoded else prepare_arrays

@@ -11,14 +11,23 @@ import numpy as np
 
 from keras_resnet.data import folders, tfds_source
 from keras_resnet.data.splits import ImageData, Split, check_labels, split_stratified
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, check_choice, is_count
+
+MEMORY_LIMIT_BYTES = 8 * 2**30  # what a set may take in memory unless told otherwise
+ON_ERROR = ("stop", "skip")
 
 # The parts of a set that comes unsplit are the same for every run, so that test images stay test images.
 FIXED_SPLIT_SEED = 0
 TEST_FRACTION = 0.2
 
 
-def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
+def load_data(
+    name: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    memory_limit_bytes: int | None = None,
+    on_error: str = "stop",
+) -> ImageData:
     """Reads a labelled image data set: training and test images, labels, class names.
 
     Args:
@@ -27,6 +36,10 @@ def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
             x_test, y_test`, or `images, labels`); or the TFDS name of an image classification set, such as
             "mnist", "fashion_mnist", "cifar10". An existing path wins over a name.
         data_dir: where TFDS keeps prepared sets; by default the environment's TFDS_DATA_DIR, or TFDS' own folder.
+        memory_limit_bytes: what the images may take in memory, by default 8 GiB: above it a TFDS set is streamed from
+            its files. Image folders are always read from disk.
+        on_error: "stop" raises where an image cannot be decoded, at the latest when it is needed; "skip" decodes every
+            file of a folder, or encoded image of a TFDS set, once now and leaves out those that cannot be (`skipped`).
 
     Returns:
         The data. Of a TFDS set without a test split its validation split is the test split; a set with neither, as
@@ -34,25 +47,31 @@ def load_data(name: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
 
     Raises:
         InputError: nothing of that name, not prepared and no network, a label out of range, an empty class, a
-            file that is not an image.
+            file that is not an image, an .npz file above the memory limit.
     """
+    check_choice("on_error", on_error, ON_ERROR)
+    if memory_limit_bytes is not None and not is_count(memory_limit_bytes):
+        raise InputError(
+            f"memory_limit_bytes must be a number of bytes of at least 1, or None. Received: {memory_limit_bytes!r}."
+        )
+    limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else int(memory_limit_bytes)
     text = os.fspath(name)
     if not text:
         raise InputError("A data set must have a name or a path. Received: ''.")
     path = Path(text)
     if path.is_dir():
-        return folders.load_folder(path, text, split=_split_fixed)
+        return folders.load_folder(path, text, split=_split_fixed, on_error=on_error)
     if path.is_file():
         if path.suffix != ".npz":
             raise InputError(
                 f"A data file must be an .npz archive; a data folder holds one folder per class. Received: {text}."
             )
-        return _load_npz(path, text)
+        return _load_npz(path, text, limit)
     if text == "digits":
         return _load_digits()
     if path.suffix == ".npz" or path.is_absolute() or text.startswith((".", "~")):  # TFDS names may hold a slash
         raise InputError(f"There is no file or folder at {text!r} (seen from {Path.cwd()}).")
-    return tfds_source.load_tfds(text, data_dir, split=_split_fixed)
+    return tfds_source.load_tfds(text, data_dir, split=_split_fixed, memory_limit_bytes=limit, on_error=on_error)
 
 
 def _split_fixed(data: Split) -> tuple[Split, Split]:
@@ -71,11 +90,20 @@ def _load_digits() -> ImageData:
     return ImageData("digits", "scikit-learn load_digits", train, test, names, 1, (8, 8))
 
 
-def _load_npz(path: Path, name: str) -> ImageData:
+def _load_npz(path: Path, name: str, memory_limit_bytes: int) -> ImageData:
     try:
         with np.load(path, allow_pickle=False) as archive:
+            size = sum(member.file_size for member in archive.zip.infolist())
+            if size > memory_limit_bytes:
+                raise InputError(
+                    f"{name} takes {size / 2**20:.1f} MiB in memory; the limit is {memory_limit_bytes / 2**20:.1f} MiB. "
+                    "Raise memory_limit_bytes (--memory-limit), or write it out as an image folder "
+                    "(train/CLASS/*.png, test/CLASS/*.png), which is read from disk."
+                )
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{name} could not be read as an .npz archive of plain arrays: {error}") from error
     four, two = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
     if all(key in arrays for key in four):

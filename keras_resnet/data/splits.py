@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_resnet.errors import InputError
 
+if TYPE_CHECKING:
+    from keras_resnet.data.streams import Stream
+
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images. `images[i]` is pixels, an encoded file's bytes, or its path; `labels[i]` its class."""
+    """Labelled images. `images[i]` is pixels, an encoded file's bytes, its path, or its place in a stream.
 
-    images: (
-        np.ndarray
-    )  # uint8 (number, height, width, channels); or object (number,) of bytes; or str (number,) of paths
+    `labels[i]` is its class.
+    """
+
+    images: np.ndarray  # uint8 (number, height, width, channels); or (number,) of object (bytes), str, int64
     labels: np.ndarray  # int64 (number,)
+    stream: Stream | None = None  # where the places are read, of a set that does not fit into memory
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -30,12 +36,12 @@ class Split:
 
     @property
     def encoded(self) -> bool:
-        """Whether the images are PNG or JPEG files, rather than an array of pixels."""
+        """Whether the images are PNG or JPEG files, wherever they are, rather than an array of pixels."""
         return self.images.dtype != np.uint8
 
     def take(self, indices: np.ndarray) -> Split:
         """Returns the images at `indices`, in that order."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images[indices], self.labels[indices], self.stream)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class ImageData:
     class_names: tuple[str, ...]
     channels: int
     image_size_pixels: tuple[int, int] | None  # (height, width) if all images have the same
+    skipped: tuple[str, ...] = ()  # images that could not be decoded and were left out, as asked for
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:

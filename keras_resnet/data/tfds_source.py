@@ -13,26 +13,33 @@ from urllib.parse import urlparse
 
 import numpy as np
 
+from keras_resnet.data.cache import load_or_make
+from keras_resnet.data.encoded import drop_undecodable
 from keras_resnet.data.splits import ImageData, Split
+from keras_resnet.data.streams import Stream, read_in_order
 from keras_resnet.errors import InputError, suggest
 
-# Sets are held in memory; one that would take more than this is refused before anything is read.
-MEMORY_LIMIT_BYTES = 8 * 2**30
 _READ_BATCH = 1024
 
 log = logging.getLogger(__name__)
 
 
 def load_tfds(
-    name: str, data_dir: str | os.PathLike[str] | None, *, split: Callable[[Split], tuple[Split, Split]]
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    *,
+    split: Callable[[Split], tuple[Split, Split]],
+    memory_limit_bytes: int,
+    on_error: str,
 ) -> ImageData:
-    """Reads a prepared TFDS set into memory, preparing it first where there is a network.
+    """Opens a prepared TFDS set, preparing it first where there is a network.
 
-    Images of one small fixed shape become an array of pixels; others stay encoded, and are decoded when needed.
+    Up to `memory_limit_bytes`, images of one fixed shape become an array of pixels, decoded once on a machine, and
+    others are held as encoded files. Above, images are streamed from the set's own files.
 
     Raises:
-        InputError: unknown name (the nearest), not an image classification set, too large for memory, or not
-            prepared and no network (which folder was looked in and how to prepare it there).
+        InputError: unknown name (the nearest), not an image classification set, or not prepared and no network
+            (which folder was looked in and how to prepare it there).
     """
     import tensorflow_datasets as tfds
 
@@ -53,7 +60,7 @@ def load_tfds(
     image, label = _image_and_label(builder)
     if not builder.data_path.exists():
         _prepare(builder)
-    return _read(builder, name, image, label, split)
+    return _read(builder, name, image, label, split, memory_limit_bytes, on_error)
 
 
 def _prepare(builder: Any) -> None:
@@ -113,7 +120,15 @@ def _image_and_label(builder: Any) -> tuple[str, str]:
     return pair
 
 
-def _read(builder: Any, name: str, image: str, label: str, split: Callable[[Split], tuple[Split, Split]]) -> ImageData:
+def _read(
+    builder: Any,
+    name: str,
+    image: str,
+    label: str,
+    split: Callable[[Split], tuple[Split, Split]],
+    memory_limit_bytes: int,
+    on_error: str,
+) -> ImageData:
     info = builder.info
     train_name = "train"
     test_name = next((part for part in ("test", "validation") if part in info.splits), None)
@@ -124,13 +139,23 @@ def _read(builder: Any, name: str, image: str, label: str, split: Callable[[Spli
     fixed = None not in shape
     examples = sum(info.splits[part].num_examples for part in parts)
     size = examples * int(np.prod(shape)) if fixed else sum(info.splits[part].num_bytes for part in parts)
-    if size > MEMORY_LIMIT_BYTES:
-        raise InputError(
-            f"{name!r} takes {size / 2**30:.1f} GiB in memory; the limit is {MEMORY_LIMIT_BYTES / 2**30:.0f} GiB. "
-            "Write it out as an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), which is read from disk."
+    if size > memory_limit_bytes:
+        log.info(
+            "%s takes %.1f MiB in memory, above the limit of %.1f MiB (memory_limit_bytes, --memory-limit): it is "
+            "streamed from disk",
+            name,
+            size / 2**20,
+            memory_limit_bytes / 2**20,
         )
-    read = [_read_split(builder, part, image, label, fixed) for part in parts]
+        read = [_open_stream(builder, part, image, label) for part in parts]
+    elif fixed:
+        read = [_load_pixels(builder, part, image, label) for part in parts]
+    else:
+        read = [_read_split(builder, part, image, label, fixed=False) for part in parts]
     train, test = read if test_name is not None else split(read[0])
+    skipped: tuple[str, ...] = ()
+    if on_error == "skip" and train.encoded:
+        train, test, skipped = drop_undecodable(train, test, name)
     return ImageData(
         name,
         f"tfds {builder.name} {builder.version}",
@@ -139,12 +164,94 @@ def _read(builder: Any, name: str, image: str, label: str, split: Callable[[Spli
         tuple(info.features[label].names),
         shape[-1] or 3,
         shape[:2] if fixed else None,
+        skipped,
     )
 
 
-def _read_split(builder: Any, part: str, image: str, label: str, fixed: bool) -> Split:
+def _load_pixels(builder: Any, part: str, image: str, label: str) -> Split:
+    """The split as pixels, from the cache on disk or decoded now."""
+
+    def make() -> dict[str, np.ndarray]:
+        read = _read_split(builder, part, image, label, fixed=True)
+        return {"images": read.images, "labels": read.labels}
+
+    arrays = load_or_make(_cache_name(builder, part), _describe_files(builder, part, image, label), make)
+    return Split(arrays["images"], arrays["labels"])
+
+
+def _cache_name(builder: Any, part: str) -> str:
+    return "-".join((re.sub("[^A-Za-z0-9_.]", "_", builder.info.full_name), part))
+
+
+def _describe_files(builder: Any, part: str, image: str, label: str) -> dict[str, Any]:
+    """What a cached copy of a split depends on: the set, and the very files it was prepared into."""
+    info = builder.info.splits[part]
+    files = [os.stat(path) for path in info.filepaths]
+    return {
+        "set": builder.info.full_name,
+        "part": part,
+        "features": [image, label],
+        "shape": [info.num_examples, *builder.info.features[image].shape],
+        "files": [
+            [os.path.basename(path), stat.st_size, stat.st_mtime_ns]
+            for path, stat in zip(info.filepaths, files, strict=True)
+        ],
+    }
+
+
+def _open_stream(builder: Any, part: str, image: str, label: str) -> Split:
     import tensorflow_datasets as tfds
+
+    info = builder.info.splits[part]
+    if builder.info.file_format.value != "tfrecord":
+        raise InputError(
+            f"A set above the memory limit is streamed from TFRecord files. Received: {builder.info.full_name} in "
+            f"{builder.info.file_format.value} files; raise memory_limit_bytes (--memory-limit)."
+        )
+    decoding = tfds.decode.PartialDecoding({image: True, label: True}, decoders={image: tfds.decode.SkipDecoding()})
+    features = decoding.extract_features(builder.info.features)
+
+    def parse(record: Any) -> tuple[Any, Any]:
+        example = features.deserialize_example(record, decoders=decoding.decoders)
+        return example[image], example[label]
+
+    stream = Stream(
+        f"{builder.name} {part}",
+        tuple(map(os.fspath, info.filepaths)),
+        tuple(info.shard_lengths),
+        parse,
+        info.num_bytes / max(info.num_examples, 1),
+    )
+    places = np.arange(info.num_examples)
+    key = {**_describe_files(builder, part, image, label), "labels_only": True}
+    labels = load_or_make(f"{_cache_name(builder, part)}-labels", key, lambda: {"labels": _read_labels(stream, places)})
+    return Split(places, np.array(labels["labels"]), stream)
+
+
+def _read_labels(stream: Stream, places: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    dataset = read_in_order(stream, places).map(lambda _, record: stream.parse(record)[1], tf.data.AUTOTUNE)
+    labels = np.empty(len(places), np.int64)
+    done = 0
+    with _progress(len(places), f"reading the labels of {stream.name}") as bar:
+        for batch in dataset.batch(_READ_BATCH).as_numpy_iterator():
+            labels[done : done + len(batch)] = batch
+            done += len(batch)
+            bar.update(len(batch))
+    if done != len(places):
+        raise InputError(f"{stream.name} should have {len(places)} examples. Received: {done}; prepare it again.")
+    return labels
+
+
+def _progress(total: int, what: str) -> Any:
     from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, unit=" images", leave=False, disable=None)
+
+
+def _read_split(builder: Any, part: str, image: str, label: str, *, fixed: bool) -> Split:
+    import tensorflow_datasets as tfds
 
     number = builder.info.splits[part].num_examples
     labels = np.empty(number, np.int64)
@@ -159,7 +266,7 @@ def _read_split(builder: Any, part: str, image: str, label: str, fixed: bool) ->
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     done = 0
-    with tqdm(total=number, desc=f"reading {builder.name} {part}", unit=" images", leave=False, disable=None) as bar:
+    with _progress(number, f"reading {builder.name} {part}") as bar:
         for batch in tfds.as_numpy(dataset):
             count = len(batch[label])
             images[done : done + count] = batch[image]

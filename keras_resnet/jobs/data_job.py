@@ -13,6 +13,7 @@ from keras_resnet import data as data_module
 from keras_resnet import plots
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.describe import count_bytes, count_classes, measure_sizes
+from keras_resnet.data.encoded import hold_in_memory
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
 from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, Preprocessing, default_recipe
@@ -97,7 +98,9 @@ def inspect_data(
 
 def _draw(images: ImageData, preprocessing: Preprocessing, augmentation: Augmentation, seed: int) -> Any:
     shown, rows = _choose(images, seed)
-    plain, drawn, labels = _see(images.train.take(shown), preprocessing, augmentation, len(images.class_names), seed)
+    plain, drawn, labels = _see(
+        hold_in_memory(images.train.take(shown)), preprocessing, augmentation, len(images.class_names), seed
+    )
     columns = []
     for place in range(IMAGES_PER_CLASS):
         taken = [row[place] if place < len(row) else None for row in rows]

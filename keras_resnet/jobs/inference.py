@@ -12,10 +12,11 @@ import numpy as np
 from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import ImageData, Split
+from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.data.folders import read_header
 from keras_resnet.errors import InputError
 from keras_resnet.jobs.run_folder import Run, load_run
-from keras_resnet.jobs.train_job import draw_test, naming_undecodable
+from keras_resnet.jobs.train_job import draw_test
 from keras_resnet.models import load_model
 
 
@@ -64,7 +65,12 @@ def evaluate_split(
 def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
     """Loads the data that a run was trained on; raises InputError where it is gone or has become another."""
     recorded = run.record["data"]
-    images = data_module.load_data(recorded["name"], data_dir=data_dir or recorded.get("data_dir"))
+    images = data_module.load_data(
+        recorded["name"],
+        data_dir=data_dir or recorded.get("data_dir"),
+        memory_limit_bytes=recorded.get("memory_limit_bytes"),
+        on_error=recorded.get("on_error", "stop"),
+    )
     if images.source != recorded["source"]:
         raise InputError(
             f"{run.path} was trained on {recorded['name']} from {recorded['source']}. Received: {images.source}."

@@ -94,8 +94,9 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
 
     from keras_resnet import data as data_module
     from keras_resnet.data import ImageData, Split
+    from keras_resnet.data.encoded import naming_undecodable
     from keras_resnet.jobs.search_folder import TRIALS_FOLDER, SearchFolder, get_preprocessing
-    from keras_resnet.jobs.train_job import draw_training, naming_undecodable
+    from keras_resnet.jobs.train_job import draw_training, get_class_weights
     from keras_resnet.search import HyperResNet, Tuner, make_oracle
 
     candidates, request = _read(folder)
@@ -117,6 +118,7 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
                 seed=recipe.seed,
                 augmentation=recipe.augmentation,
                 classes=candidates.classes,
+                sampling=recipe.sampling,
                 first_epoch=first_epoch,
             ),
             data_module.make_eval_dataset(held_out, preprocessing, batch_size=recipe.batch_size),
@@ -143,7 +145,7 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
         project_name=TRIALS_FOLDER,
     )
     with naming_undecodable(train, validation):
-        tuner.search(verbose=0)
+        tuner.search(verbose=0, class_weight=get_class_weights(train, candidates.classes, recipe))
     return REPLACE if tuner.out_of_memory else DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import os
@@ -16,7 +17,8 @@ import keras
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
 from keras_resnet.data import ImageData, Split
-from keras_resnet.data.folders import check_decodable
+from keras_resnet.data.encoded import check_decodable, naming_undecodable
+from keras_resnet.device import wrap_for_device
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
 from keras_resnet.jobs.run_folder import (
@@ -46,11 +48,21 @@ _TRAIN_SUBSET, _TEST_SUBSET, _VALIDATION = 1, 2, 3
 
 
 @dataclass(frozen=True)
+class _DataOptions:
+    """How the data is read, as it was asked for; stored in the record."""
+
+    data_dir: str | None
+    memory_limit_bytes: int | None
+    on_error: str
+    normalize: str
+    resize: str
+
+
+@dataclass(frozen=True)
 class _Plan:
     """All that is decided before anything is built or written."""
 
     data_name: str
-    data_dir: str | None
     images: ImageData
     train_size: int | None
     test_size: int | None
@@ -60,6 +72,7 @@ class _Plan:
     spec: ResNetSpec
     preprocessing: Preprocessing
     recipe: Recipe
+    options: _DataOptions
 
     @property
     def classes(self) -> int:
@@ -77,8 +90,10 @@ class _Plan:
     def validation_images(self) -> int:
         return len(self.validation) if self.validation is not None else 0
 
-    def make_eval_dataset(self, split: Split) -> Any:
-        return data_module.make_eval_dataset(split, self.preprocessing, batch_size=self.recipe.batch_size)
+    def make_eval_dataset(self, split: Split, resize: str = "host") -> Any:
+        return data_module.make_eval_dataset(
+            split, self.preprocessing, batch_size=self.recipe.batch_size, resize=resize
+        )
 
     def make_train_dataset(self) -> Any:
         return data_module.make_train_dataset(
@@ -88,6 +103,8 @@ class _Plan:
             seed=self.recipe.seed,
             augmentation=self.recipe.augmentation,
             classes=self.classes,
+            sampling=self.recipe.sampling,
+            resize=self.options.resize,
         )
 
 
@@ -112,6 +129,10 @@ def train(
     train_size: int | None = None,
     test_size: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    memory_limit_bytes: int | None = None,
+    on_error: str = "stop",
+    normalize: str = "dataset",
+    resize: str = "host",
     recipe: Recipe | Mapping[str, Any] | None = None,
     verbose: int | str = "auto",
 ) -> Run:
@@ -129,6 +150,11 @@ def train(
         train_size: number of training images drawn by the seed; by default all.
         test_size: number of test images drawn by the seed; by default all.
         data_dir: where TFDS sets are.
+        memory_limit_bytes: of the images, as for `load_data`.
+        on_error: "stop" or "skip" what cannot be decoded, as for `load_data`.
+        normalize: mean and std, as for `compute_preprocessing`.
+        resize: "host", or "device": training images travel as they are stored, and come to the network's size beside
+            the network, on its device. The saved network is the same.
         recipe: a whole `Recipe`, or a mapping of the fields that differ from the default for this data.
         verbose: of Keras' progress bars.
 
@@ -152,15 +178,19 @@ def train(
     if run_dir is not None:  # before minutes go into reading data
         RunFolder(run_dir).check_free()
     with watch("load_data"):
-        images = data_module.load_data(data, data_dir=data_dir)
+        images = data_module.load_data(
+            data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error
+        )
     if not isinstance(recipe, Recipe):
         default = default_recipe(images.name, train_size or len(images.train))
         recipe = Recipe.from_dict({**default.to_dict(), **(recipe or {})})
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
         where = os.path.abspath(data_dir) if data_dir is not None else None
-        plan = _make_plan(os.fspath(data), where, images, spec, image_size_pixels, train_size, test_size, recipe)
+        options = _DataOptions(where, memory_limit_bytes, on_error, normalize, resize)
+        plan = _make_plan(os.fspath(data), options, images, spec, image_size_pixels, train_size, test_size, recipe)
         del images
+        batches = plan.make_train_dataset()  # what it cannot do shows before anything is written
     folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{make_slug(plan.images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
@@ -175,7 +205,7 @@ def train(
                 classifier_activation=None,
                 dtype=recipe.dtype,
             )
-        outcome = _fit(network, plan, folder, watch, verbose)
+        outcome = _fit(network, batches, plan, folder, watch, verbose)
         with watch("save"):
             _save_network(network, folder)
         with watch("evaluate"), naming_undecodable(plan.test):
@@ -227,7 +257,7 @@ def _take_winner(
 
 def _make_plan(
     data_name: str,
-    data_dir: str | None,
+    options: _DataOptions,
     images: ImageData,
     spec: ResNetSpec | None,
     image_size_pixels: tuple[int, int] | None,
@@ -237,19 +267,27 @@ def _make_plan(
 ) -> _Plan:
     train_split, validation = draw_training(images, train_size, recipe)
     test = draw_test(images, test_size, recipe.seed)
-    preprocessing = data_module.compute_preprocessing(images, train_split, image_size_pixels)
+    preprocessing = data_module.compute_preprocessing(
+        images, train_split, image_size_pixels, normalize=options.normalize
+    )
     spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
     check_input_shape(spec, preprocessing.input_shape)
     for part in (validation, test):  # before hours of training; broken training images show in the first epoch
-        if part is not None and part.encoded:
-            check_decodable(part.images)
+        if part is not None and options.on_error == "stop":
+            check_decodable(part)
     images = replace(images, train=train_split, test=test)  # images that were not drawn need no memory
     return _Plan(
-        data_name, data_dir, images, train_size, test_size, train_split, validation, test, spec, preprocessing, recipe
+        *(data_name, images, train_size, test_size, train_split, validation, test),
+        *(spec, preprocessing, recipe, options),
     )
 
 
-def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str) -> _Outcome:
+def _fit(
+    network: keras.Model, batches: Any, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str
+) -> _Outcome:
+    resize, trained = plan.options.resize, network
+    if resize == "device":
+        trained = wrap_for_device(network, plan.train.images.shape[1:], plan.preprocessing)
     best = training.BestEpoch(
         on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
         on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),
@@ -257,13 +295,14 @@ def _fit(network: keras.Model, plan: _Plan, folder: RunFolder, watch: _Stopwatch
     )
     with watch("train"), naming_undecodable(plan.train, plan.validation):
         training.fit(
-            network,
-            plan.make_train_dataset(),
+            trained,
+            batches,
             plan.recipe,
-            validation=plan.make_eval_dataset(plan.validation) if plan.validation is not None else None,
+            validation=plan.make_eval_dataset(plan.validation, resize) if plan.validation is not None else None,
             steps_per_epoch=plan.steps_per_epoch,
             verbose=verbose,
             best=best,
+            class_weight=get_class_weights(plan.train, plan.classes, plan.recipe),
         )
     best_epoch = best.restore()
     with watch("reestimate_bn"):
@@ -306,7 +345,9 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
         },
         "data": {
             **describe_data(plan.images, plan.data_name),
-            "data_dir": plan.data_dir,
+            **dataclasses.asdict(plan.options),
+            "streamed": plan.train.stream is not None,
+            "skipped_images": list(plan.images.skipped),
             "train_size": plan.train_size,
             "test_size": plan.test_size,
             "train_images": len(plan.train),
@@ -340,27 +381,14 @@ def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> 
     return drawn.take(rest), drawn.take(held_out)
 
 
+def get_class_weights(train: Split, classes: int, recipe: Recipe) -> dict[int, float] | None:
+    """`class_weight` of `model.fit` where the recipe asks for it."""
+    return data_module.class_weights(train.labels, classes) if recipe.class_balance == "weights" else None
+
+
 def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
     """The test images of a run: the whole split, or the seed's draw of `test_size`."""
     return data_module.draw_subset(images.test, test_size, [seed, _TEST_SUBSET], what="test-size")
-
-
-@contextlib.contextmanager
-def naming_undecodable(*splits: Split | None) -> Iterator[None]:
-    """Turns TensorFlow's error about an image that cannot be decoded into one that names the file."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
-        for split in splits:
-            if split is None or not split.encoded:
-                continue
-            try:
-                check_decodable(split.images)
-            except InputError as undecodable:
-                raise undecodable from error
-        raise
 
 
 def _log_plan(plan: _Plan) -> None:
