@@ -414,6 +414,25 @@ def test_the_command_measures_inference_of_exported_models(monkeypatch, capsys):
     assert "failed" not in out
 
 
+def test_the_command_measures_a_pipeline(monkeypatch, capsys, npz, tmp_path):
+    path = tmp_path / "figures.csv"
+    status, out, err = run_main(
+        monkeypatch,
+        capsys,
+        *("benchmark", "--data", npz, "--image-size", "12", "--batch-size", "16,32", "--rounds", "2"),
+        *("--round-seconds", "0", "--csv", path),
+    )
+    assert status == 0, err
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert [(row["pipeline"], row["batch_size"]) for row in rows] == [
+        (name, size) for size in ("16", "32") for name in ("keras_resnet", "map(resize_with_pad)")
+    ]
+    for row in rows:
+        assert 0 < float(row["least"]) <= float(row["images_per_second"]) <= float(row["greatest"])
+        assert row["processor"]
+    assert "ours, times as fast" in out
+
+
 def test_a_failed_side_is_status_1_and_the_rest_is_printed(monkeypatch, capsys, fake, tmp_path):
     fake.script |= {"ours": 3.0, "torch": SideFailed("It died.\nImportError")}
     path = tmp_path / "figures.csv"
@@ -473,6 +492,11 @@ def test_devices_are_named_where_they_are_not_the_cpu(monkeypatch, capsys, fake)
         (["resnet50", "--dtype", "bfloat16"], "Received: 'bfloat16'. Did you mean 'mixed_bfloat16'"),
         (["resnet50", "--rounds", "1"], "rounds must be an integer of at least 2. Received: 1"),
         (["resnet50", "--round-seconds", "-1"], "round_seconds must be from 0 to 3600. Received: -1.0"),
+        (
+            ["resnet50", "--data", "digits"],
+            "a pipeline is timed alone, without MODEL, --against, --threads. Received: M",
+        ),
+        (["--data", "digitz"], "Unknown data set. Received: 'digitz'. Did you mean 'digits'"),
         (["resnet50", "--threads", "0"], "threads must be an integer of at least 1. Received: 0"),
     ],
 )

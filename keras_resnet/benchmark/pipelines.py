@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_resnet.data import compute_preprocessing, load_data, make_train_dataset
 from keras_resnet.data.splits import Split
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import NO_AUGMENTATION, Augmentation
+from keras_resnet.recipes import Augmentation, default_recipe
 
 WARM_UP_BATCHES = 8  # or half a second: until buffers are full and tf.data has found its number of threads
 WARM_UP_SECONDS = 0.5
@@ -33,7 +33,7 @@ def measure_speed(dataset: Iterable[Any], *, seconds: float = 3.0) -> float:
         next(iterator)
         batches += 1
     images, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    while not images or time.perf_counter() - start < seconds:
         images += int(next(iterator)[0].shape[0])
     return images / (time.perf_counter() - start)
 
@@ -79,7 +79,7 @@ def measure_pipelines(
     data: str | os.PathLike[str],
     *,
     image_size_pixels: tuple[int, int] | None = None,
-    augmentation: Augmentation = NO_AUGMENTATION,
+    augmentation: Augmentation | None = None,
     batch_size: int = 128,
     rounds: int = 5,
     seconds: float = 3.0,
@@ -93,7 +93,7 @@ def measure_pipelines(
     Args:
         data: as for `load_data`.
         image_size_pixels: (height, width) of the network's input; by default the images' own.
-        augmentation: of ours; the usual one has none.
+        augmentation: of ours, by default that of a training on this data; the usual pipeline has none.
         batch_size: images per batch.
         rounds: how often each is measured.
         seconds: of each measurement.
@@ -103,6 +103,7 @@ def measure_pipelines(
         The rows of `alternate`, ours first.
     """
     images = load_data(data, data_dir=data_dir)
+    changes = augmentation or default_recipe(images.name, len(images.train)).augmentation
     preprocessing = compute_preprocessing(images, images.train, image_size_pixels)
     height, width = preprocessing.image_size_pixels
 
@@ -111,7 +112,7 @@ def measure_pipelines(
             images.train,
             preprocessing,
             batch_size=batch_size,
-            augmentation=augmentation,
+            augmentation=changes,
             classes=len(images.class_names),
         ).repeat()
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_resnet.cli.options import COUNT, ImageSize
+from keras_resnet.cli.options import COUNT, DATA_DIR, ImageSize
 from keras_resnet.cli.tables import make_table, print_all
-from keras_resnet.errors import BenchmarkFailed
+from keras_resnet.errors import BenchmarkFailed, InputError
 from keras_resnet.files import check_writable, dump_csv, write_beside
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ class Counts(click.ParamType):
 @click.option("--threads", type=int, help="Of each side.  [default: all cores]")
 @click.option("--dtype", default="float32", help="float32 or mixed_bfloat16.")
 @click.option("--csv", "csv_path", type=click.Path(), help="Write the figures into this file, after each case.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Time the training pipeline of this data set instead, as it is and as 'train' has it.",
+)
+@DATA_DIR
 def benchmark(
     models: tuple[str, ...],
     task: str,
@@ -62,14 +68,27 @@ def benchmark(
     image_size: tuple[int, int] | None,
     against: str | None,
     csv_path: str | None,
+    data: str | None,
+    data_dir: str | None,
     **options: Any,
 ) -> None:
-    """Time the networks MODEL (by default resnet50) beside Keras' own and PyTorch's.
+    """Time the networks MODEL (by default resnet50) beside Keras' own and PyTorch's, or with --data a pipeline.
 
     Each side runs in a process of its own; they take turns, so that a machine that slows down slows all of them.
     GFLOP/s count two operations for each multiply-add, and three passes in a training step: outputs, gradients of
     inputs, gradients of kernels.
     """
+    if data is not None:
+        given = {"MODEL": models, "--against": against, "--threads": options["threads"]}
+        unfit = [name for name, value in given.items() if value]
+        if unfit:
+            raise InputError(
+                f"With --data a pipeline is timed alone, without {', '.join(given)}. Received: {unfit[0]}."
+            )
+        _time_pipelines(
+            data, data_dir, image_size, batch_size or (128,), options["rounds"], options["round_seconds"], csv_path
+        )
+        return
     from keras_resnet.benchmark import make_plan, measure
 
     plan = make_plan(
@@ -103,6 +122,41 @@ def benchmark(
         raise BenchmarkFailed(
             "; ".join(f"{row.network} {row.task}, batch {row.batch_size}: {row.note}" for row in failed)
         )
+
+
+def _time_pipelines(
+    data: str,
+    data_dir: str | None,
+    image_size: tuple[int, int] | None,
+    batch_sizes: Sequence[int],
+    rounds: int,
+    seconds: float,
+    csv_path: str | None,
+) -> None:
+    if csv_path is not None:
+        check_writable(csv_path)
+    from keras_resnet.benchmark.pipelines import measure_pipelines
+
+    records: list[dict[str, Any]] = []
+    table = make_table("pipeline", "batch", "images/s", "min-max", last="ours, times as fast")
+    for batch_size in batch_sizes:
+        rows = measure_pipelines(
+            data,
+            image_size_pixels=image_size,
+            batch_size=batch_size,
+            rounds=rounds,
+            seconds=seconds,
+            data_dir=data_dir,
+        )
+        for row in rows:
+            records.append({"data": data, "batch_size": batch_size, **row, **_describe()})
+            spread = f"{row['least']:,.0f}-{row['greatest']:,.0f}"
+            ratio = f"{rows[0]['ratio'] / row['ratio']:.2f}"
+            table.add_row(row["pipeline"], str(batch_size), f"{row['images_per_second']:,.0f}", spread, ratio)
+    surroundings = ", ".join(f"{key} {value}" for key, value in _describe().items())
+    print_all(surroundings, f"training images of {data}, rounds: {rounds}", table)
+    if csv_path is not None:
+        write_beside(csv_path, lambda path: dump_csv(records, path))
 
 
 def _split_sides(against: str | None) -> tuple[str, ...] | None:
