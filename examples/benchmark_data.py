@@ -6,9 +6,7 @@ Each round measures ours and the usual one (`tfds -> map(resize_with_pad) -> bat
 which is written first, bare parallel decoding) in steady state. Memory is that of a process of its own. Needs MNIST and
 CIFAR-10 prepared by TFDS (set TFDS_DATA_DIR).
 
-Measured on 2 cores of an AMD EPYC with AVX-512, of which another job took one at times, medians of 3 rounds, ours and
-the usual one: MNIST to 224 px 24,491 and 3,550 images/s; to 32 px with shifts 114,300 and 13,691; CIFAR-10 at 32 px,
-pad-and-crop and flip, 49,998 and 11,636; to 224 px 5,282 and 2,310. About 6 minutes.
+Measured on 2 cores of an AMD EPYC with AVX-512: see the table in README.md. About 6 minutes.
 """
 
 import argparse

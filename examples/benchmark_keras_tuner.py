@@ -6,8 +6,9 @@ Each search is a process of its own, in turns: theirs, ours. Both draw at random
 batches of 64, validate on the same 2,000 and re-estimate BN before each validation; ours has at most 2.3 million
 parameters, a tenth of the smallest of theirs.
 
-Measured on 2 cores of an AMD EPYC that did other work too: seed 0, ours 0.9890 in 345 s, theirs 0.9690 in 1,458 s; seed 1,
-ours 0.9830 in 2,156 s (1,340 s of CPU), theirs 0.9295 in 2,619 s (3,133 s of CPU). Seed 2 was not run whole.
+Measured on 2 cores of an AMD EPYC, seeds 1 and 2 while it did other work too: seed 0, ours 0.9890 in 345 s, theirs 0.9690
+in 1,458 s; seed 1, ours 0.9830 in 2,156 s (1,340 s of CPU), theirs 0.9295 in 2,619 s (3,133 s of CPU); seed 2, ours 0.9880
+in 1,028 s (920 s of CPU), theirs 0.9600 in 4,324 s (3,839 s of CPU).
 """
 
 import argparse

@@ -7,8 +7,8 @@
 * memory: resident memory of supervisor and chief after 2 trials and after 20, and the largest of any worker beside its
   limit, in a search of 20 trials whose workers are replaced once they are above 1.3 GB, 100 MB more than they need to start.
 
-Measured on 2 cores of an AMD EPYC with AVX-512: 3.3 s for 100,000 candidates; one round, 128 s by one worker and 95 s by
-two (0.75); chief 661 MiB after 2 trials and after 20, supervisor 28 MiB, workers at most 1,068 MB.
+Measured on 2 cores of an AMD EPYC with AVX-512: 3.3 s for 100,000 candidates; one round, 129 s by one worker and 86 s by
+two (0.67); chief 661 MiB after 2 trials and after 20, supervisor 28 MiB, workers at most 1,068 MB.
 """
 
 import argparse

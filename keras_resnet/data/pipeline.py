@@ -272,9 +272,8 @@ def _make_prepare(
 
         # Without a crop no numbers are drawn; what is mapped over needs some all the same.
         numbers = tf.zeros((tf.shape(images)[0], 4)) if area is None else draw_crops(images, seed)
-        return tf.map_fn(
-            read_one, (images, numbers), fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32)
-        )
+        spec = tf.TensorSpec((height, width, channels), tf.float32 if area is None else tf.uint8)
+        return tf.map_fn(read_one, (images, numbers), fn_output_signature=spec)
 
     def prepare_files(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = augment(read_files(images, seed), labels, seed)
