@@ -6,13 +6,12 @@ Importing this package loads neither Keras nor TensorFlow; the first use of a na
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
+from keras_resnet.import_hook import when_imported
 from keras_resnet.specs import TABLE as _TABLE
 
 _HOMES = {
@@ -52,6 +51,7 @@ _HOMES = {
     "keras_resnet.jobs": ("evaluate", "export_run", "load_search", "predict", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_NAMESAKE = re.compile(r"keras[_-]resnet-([0-9][^-]*?)(?:-py[0-9.]+)?\.(?:dist|egg)-info$", re.IGNORECASE)
 _MODULES = ("search",)  # reached as attributes too: keras_resnet.search.HyperResNet
 __all__ = sorted((*_HOME_OF, *_MODULES))  # noqa: PLE0605 - the table of networks decides what is in it
 
@@ -95,7 +95,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("keras-native-resnet")
+        from importlib.metadata import version
+
+        return version("keras-native-resnet")
     if name in _MODULES:
         return importlib.import_module(f"keras_resnet.{name}")
     if name not in _HOME_OF:
@@ -108,16 +110,23 @@ def __dir__() -> list[str]:
 
 
 def _refuse_namesake() -> None:
-    """Raises where the old Keras 2 distribution `keras-resnet` shares this import name."""
-    try:
-        old = importlib.metadata.version("keras-resnet")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    raise ImportError(
-        f"The old Keras 2 package keras-resnet {old} is installed under the same import name, keras_resnet, and its "
-        "files and ours overwrite each other. Run 'pip uninstall -y keras-resnet keras-native-resnet' and install "
-        "this package again from its checkout."
-    )
+    """Raises where the old Keras 2 distribution `keras-resnet` shares this import name.
+
+    Looks for its folder of metadata by name: importlib.metadata would take as long as the rest of this import.
+    """
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:  # a zip file, or nothing there
+            continue
+        for name in names:
+            match = _NAMESAKE.match(name)
+            if match:
+                raise ImportError(
+                    f"The old Keras 2 package keras-resnet {match[1]} is installed under the same import name, "
+                    "keras_resnet, and its files and ours overwrite each other. Run 'pip uninstall -y keras-resnet "
+                    "keras-native-resnet' and install this package again from its checkout."
+                )
 
 
 _refuse_namesake()
@@ -127,9 +136,5 @@ if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def _register_layers(_: Any) -> None:
-    importlib.import_module("keras_resnet.layers")
-
-
 # keras.saving.load_model knows our layers once their module is imported, which takes Keras: so as soon as Keras is.
-wrapt.register_post_import_hook(_register_layers, "keras")
+when_imported("keras", lambda: importlib.import_module("keras_resnet.layers"))
