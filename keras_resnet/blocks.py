@@ -13,7 +13,6 @@ from keras import initializers
 from keras import layers as keras_layers
 
 from keras_resnet.errors import InputError, check_choice
-from keras_resnet.fused import fuse_batch_norm
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
 from keras_resnet.specs import (
     POOLED_STEMS,
@@ -112,14 +111,13 @@ def _pad(x: Tensor, kernel_size: int, stride: int, dialect: Dialect, name: str) 
 
 def batch_norm(x: Tensor, *, zero_gamma: bool = False, dialect: Dialect = TORCHVISION, name: str) -> Tensor:
     """`gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis, with the dialect's constants."""
-    layer = keras_layers.BatchNormalization(
+    return keras_layers.BatchNormalization(
         axis=-1,
         epsilon=dialect.bn_epsilon,
         momentum=dialect.bn_momentum,
         gamma_initializer="zeros" if zero_gamma else "ones",
         name=name,
-    )
-    return fuse_batch_norm(layer)(x)
+    )(x)
 
 
 def relu(x: Tensor, name: str) -> Tensor:

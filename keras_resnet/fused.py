@@ -1,7 +1,7 @@
 """Built-in Keras layers and optimizers, computed in training by TensorFlow's fused operations.
 
 Keras writes BN as a dozen element-wise operations, each of which reads and writes a whole feature map. TensorFlow has
-one operation for it, into which its graph optimizer takes the ReLU behind it as well. What is set here is how an
+one operation for it, into which its graph optimizer can take the ReLU behind it as well. What is set here is how an
 instance computes, not what it is: it is saved, cloned and loaded as the Keras class that it is, and needs nothing of
 this package.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,24 +19,37 @@ import keras
 log = logging.getLogger(__name__)
 
 
-def fuse_batch_norm(layer: keras.layers.BatchNormalization) -> keras.layers.BatchNormalization:
+def fuse_batch_norm(
+    layer: keras.layers.BatchNormalization, *, relu_may_join: bool = False
+) -> keras.layers.BatchNormalization:
     """`gamma (x - mean(x)) / sqrt(var(x) + epsilon) + beta` in one operation when `layer` trains; returns the layer.
 
     Same numbers, same moving statistics (of the biased variance, as Keras has them). What the operation does not know stays
     Keras' own: inference, masks, float64, another axis, other ranks than sequences and images, other backends.
+
+    Args:
+        layer: of exactly Keras' class.
+        relu_may_join: whether TensorFlow may take a ReLU behind it into the operation, which with oneDNN makes 0 of NaN.
+            Only where NaN has another way to the loss, such as the shortcut around a branch: a loss must show it.
     """
     if keras.backend.backend() == "tensorflow" and type(layer) is keras.layers.BatchNormalization:
-        layer.call = functools.partial(_batch_norm, layer)
+        layer.call = functools.partial(_batch_norm, layer, relu_may_join)
     return layer
 
 
-def fuse_model(model: keras.Model) -> None:
-    """Has every BN layer of a model train by `fuse_batch_norm`, as those that `build` makes do from the start."""
+def fuse_model(model: keras.Model, *, relu_may_join: Callable[[keras.Layer], bool] = lambda layer: False) -> None:
+    """Has every BN layer of a model train by `fuse_batch_norm`; those that do so already stay as they are.
+
+    Args:
+        model: any.
+        relu_may_join: which of them a ReLU may join.
+    """
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        fuse_batch_norm(layer)
+        if "call" not in vars(layer):
+            fuse_batch_norm(layer, relu_may_join=relu_may_join(layer))
 
 
-def _batch_norm(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+def _batch_norm(layer: Any, relu_may_join: bool, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
     if not (training and mask is None and _fits(layer, inputs)):
         return type(layer).call(layer, inputs, training=training, mask=mask)
     import tensorflow as tf
@@ -56,7 +70,13 @@ def _batch_norm(layer: Any, inputs: Any, training: bool | None = None, mask: Any
     variance *= (count - 1) / count
     for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving * layer.momentum + new * (1.0 - layer.momentum))
-    return tf.squeeze(y, 1) if rank == 3 else y
+    y = tf.squeeze(y, 1) if rank == 3 else y
+    if relu_may_join:
+        return y
+    # The graph optimizer knows nothing of what is behind this operation, which costs nothing. It drops an EnsureShape
+    # where shapes are static.
+    apart = tf.raw_ops.PlaceholderWithDefault(input=y, shape=None)
+    return tf.ensure_shape(apart, y.shape)
 
 
 def _fits(layer: Any, inputs: Any) -> bool:

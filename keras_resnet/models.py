@@ -14,7 +14,7 @@ import keras
 
 from keras_resnet import blocks
 from keras_resnet.errors import InputError
-from keras_resnet.fused import warn_without_onednn
+from keras_resnet.fused import fuse_model, warn_without_onednn
 from keras_resnet.specs import (
     DEFAULT_CLASSES,
     TABLE,
@@ -184,7 +184,7 @@ def build(
             inputs = keras.utils.get_source_inputs(input_tensor)
         default_name = spec.name if block is None or spec.block == "custom" else f"{spec.name}_custom"
         try:
-            return keras.Model(inputs, x, name=name or default_name)
+            model = keras.Model(inputs, x, name=name or default_name)
         except ValueError as error:
             if "should be unique" not in str(error):
                 raise
@@ -193,6 +193,20 @@ def build(
                 "same ones. Call this network as a layer instead: build(...)(tensor). Received: input_tensor="
                 f"{input_tensor!r}."
             ) from error
+    fuse_model(model, relu_may_join=_find_joins(spec, own_block=block is not None))
+    return model
+
+
+def _find_joins(spec: ResNetSpec, *, own_block: bool) -> Callable[[keras.Layer], bool]:
+    """Which BN layers a ReLU may join, so that NaN in an input or a weight still shows in the loss.
+
+    Those in a branch, around which the shortcut carries it. Not in pre-activation, where a projection comes behind the
+    first BN and ReLU, and not in the first block, since oneDNN's max pool makes the lowest number of NaN.
+    """
+    if own_block or spec.shortcut == "none" or spec.dialect.preactivation:
+        return lambda layer: False
+    first = next(iter(iter_blocks(spec))).name
+    return lambda layer: layer.name.startswith("stage") and not layer.name.startswith(f"{first}_")
 
 
 def _check_block_output(x: Any, spec: ResNetSpec, place: Placement) -> None:

@@ -146,6 +146,29 @@ def test_a_deep_copy_trains_its_own_weights():
     assert any((a != b).any() for a, b in zip(values[-len(before) :], before, strict=True))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet8_cifar",
+        "resnetv2_8_cifar",
+        "resnetv2_11_cifar_bottleneck",
+        "plain8_cifar",
+        "resnet18",
+        "resnet18_d",
+    ],
+)
+def test_a_pixel_that_is_no_number_shows_in_the_loss(name):
+    """oneDNN's operation of BN and ReLU makes 0 of NaN: it must not stand on every way to the loss.
+
+    The d2l dialect is left out: TensorFlow itself joins the ReLU behind the addition to the shortcut's biased convolution.
+    """
+    model = keras_resnet.build(name, (32, 32, 1), 3, classifier_activation=None)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    x = np.ones((2, 32, 32, 1), "float32")
+    x[0, 5, 5] = np.nan
+    assert np.isnan(model.train_on_batch(x, np.array([0, 1])))
+
+
 def test_inside_xla():
     model = keras_resnet.build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
     other = stock(model)
