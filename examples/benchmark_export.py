@@ -66,6 +66,7 @@ def export(name: str, scratch: str) -> list[str]:
     import keras
 
     import keras_resnet
+    from keras_resnet.benchmark.keras_sides import to_stock
 
     model = keras_resnet.build(name, classifier_activation="softmax")
     rng = np.random.default_rng(0)
@@ -79,12 +80,7 @@ def export(name: str, scratch: str) -> list[str]:
             layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
     ours = keras_resnet.export_saved_model(model, Path(scratch) / "ours")
 
-    def to_stock(layer: keras.Layer) -> keras.Layer:
-        kind = keras.layers.Conv2D if isinstance(layer, keras_resnet.GroupedConv2D) else type(layer)
-        return kind.from_config(layer.get_config())
-
-    stock = keras.models.clone_model(model, clone_function=to_stock)
-    stock.set_weights(model.get_weights())
+    stock = to_stock(model)
     stock.export(f"{scratch}/stock", verbose=False)
     return [str(ours), f"{scratch}/stock"]
 

@@ -1,4 +1,4 @@
-"""Built-in Keras layers and optimizers, computed in training by TensorFlow's fused operations.
+"""BN layers of Keras, computed in training by TensorFlow's fused operation.
 
 Keras writes BN as a dozen element-wise operations, each of which reads and writes a whole feature map. TensorFlow has
 one operation for it, into which its graph optimizer can take the ReLU behind it as well. What is set here is how an
