@@ -194,6 +194,7 @@ class Recipe(Augmentation):
     class_balance: str | None = None  # uneven classes: "weights" in the loss, or "sampling" each equally often
     validation_split: float = 0.1  # stratified part of the training images that picks the best epoch
     dtype: str = "float32"  # of the arithmetic; in a mixed policy weights, BN's statistics and the head stay float32
+    steps_per_execution: int | None = None  # as Keras' compile has it; None: 8 where a step is small, else 1
     reestimate_bn: bool | None = None  # after training; None: where it had fewer than SHORT_TRAINING_STEPS steps
     seed: int = 0
 
@@ -201,8 +202,9 @@ class Recipe(Augmentation):
         super().__post_init__()
         for name in ("epochs", "batch_size"):
             _check_integer(name, getattr(self, name), 1)
-        if self.max_steps is not None:
-            _check_integer("max_steps", self.max_steps, 1)
+        for name in ("max_steps", "steps_per_execution"):
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name), 1)
         _check_integer("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2**32. Received: {self.seed}.")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import signal
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,15 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.callbacks import BestEpoch, StopAtInterrupt, StopAtStep, needs_each_step
 from keras_resnet.errors import InputError
 from keras_resnet.fused import fuse_model
 from keras_resnet.recipes import SHORT_TRAINING_STEPS, Recipe
 
 # Precise BN needs no more images than this: the mean of a channel over 8,192 images is known to about 1 %.
 REESTIMATION_IMAGES = 8192
+# Below about 50 ms on two cores, returning to Python in each step takes 7 to 15 % of a training's time (measured).
+_SMALL_STEP_MULTIPLY_ADDS = 10**9
+_STEPS_OF_SMALL = 8  # 32 measured no better
 _STAIRCASE_STEPS = 20  # levels of the warm-up before a "step" schedule, which Keras has no warm-up for
-
-log = logging.getLogger(__name__)
 
 
 def count_steps(recipe: Recipe, steps_per_epoch: int) -> int:
@@ -69,7 +68,7 @@ def make_optimizer(model: keras.Model, recipe: Recipe, steps: int) -> keras.opti
     return optimizer
 
 
-def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
+def compile_model(model: keras.Model, recipe: Recipe, *, steps: int, steps_per_execution: int = 1) -> None:
     """Compiles a model that ends in logits: cross-entropy, accuracy, the recipe's optimizer.
 
     Labels are integers. Where the recipe makes them soft, batches with a weight for each class are taken as well as
@@ -79,6 +78,7 @@ def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
         model: from `build(..., classifier_activation=None)`.
         recipe: optimizer, learning rate, schedule, weight decay.
         steps: optimizer steps the schedule spans, epochs times batches per epoch.
+        steps_per_execution: as for `model.compile`; see `choose_steps_per_execution`.
 
     Raises:
         InputError: fewer than one step.
@@ -91,8 +91,10 @@ def compile_model(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
         optimizer=make_optimizer(model, recipe, steps),
         loss=_cross_entropy if soft else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.MeanMetricWrapper(_is_hit, name="accuracy") if soft else "accuracy"],
-        # On a CPU, XLA's convolutions are slower than TensorFlow's (measured: 1.3 times on resnet50).
+        # On a CPU, XLA's convolutions are slower than TensorFlow's (measured: 1.3 times on resnet50, 1.4 on
+        # resnet20_cifar).
         jit_compile="auto" if _has_accelerator() else False,
+        steps_per_execution=steps_per_execution,
     )
 
 
@@ -214,157 +216,6 @@ def reestimate_batchnorm(model: keras.Model, dataset: Iterable[Any], *, batches:
     return BatchNormEstimator(model)(dataset, batches)
 
 
-class BestEpoch(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the lowest validation loss (the latest epoch without validation).
-
-    In a short training `fit` has it re-estimate BN before each validation, so that epochs are compared as they will
-    be used.
-
-    Args:
-        on_epoch: called with the records of all epochs so far after each.
-        on_best: called after each epoch that is the best so far.
-        load_best: puts the weights back that `on_best` has saved; without it they are kept in memory.
-        records: of the epochs that an interrupted training has done, to go on from.
-    """
-
-    def __init__(
-        self,
-        *,
-        on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
-        on_best: Callable[[], object] | None = None,
-        load_best: Callable[[], object] | None = None,
-        records: Iterable[dict[str, float]] = (),
-    ) -> None:
-        super().__init__()
-        self.records: list[dict[str, float]] = []  # one per epoch: its number, Keras' logs, the learning rate
-        self.best_epoch: int | None = None  # counted from 1
-        self.stop: StopAtInterrupt | None = None  # of the training that this belongs to
-        self._on_epoch, self._on_best, self._load_best = on_epoch, on_best, load_best
-        self._weights: list[np.ndarray] = []
-        self._lowest = float("inf")
-        self._training = False
-        self.steps_taken = 0  # of this training; the model's own counter goes back with the weights of the best epoch
-        self._reestimate: Callable[[int], int] | None = None  # takes the steps that decide whether training is short
-        self._planned_steps = 0
-        for record in records:
-            self._keep(record)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the training, or is about to: its last epoch is then not whole."""
-        return self.stop is not None and self.stop.stopped
-
-    def use_estimator(self, reestimate: Callable[[int], int], planned_steps: int) -> None:
-        """Has BN re-estimated by `reestimate(steps)`, in a training of `planned_steps` steps."""
-        self._reestimate, self._planned_steps = reestimate, planned_steps
-
-    def reestimate(self) -> int:
-        """Re-estimates BN if the steps taken were few; returns on how many images, 0 where they were not."""
-        if self._reestimate is None:
-            return 0
-        return self._reestimate(self.steps_taken)
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Validations from here on belong to this training."""
-        self._training = True
-
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Re-estimates BN before a validation of a short training."""
-        if self._training and self._reestimate is not None:
-            self._reestimate(self._planned_steps)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Records the epoch and keeps its weights if it is the best."""
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        logs = {key: float(value) for key, value in (logs or {}).items()}
-        is_best = self._keep({"epoch": epoch + 1, **logs, "learning_rate": rate})
-        if self._on_epoch is not None:
-            self._on_epoch(self.records)
-        if is_best:
-            if self._load_best is None:
-                self._weights = self.model.get_weights()
-            if self._on_best is not None:
-                self._on_best()
-
-    def _keep(self, record: dict[str, float]) -> bool:
-        """Adds the record of an epoch and returns whether it is the best so far."""
-        self.records.append(record)
-        epoch = int(record["epoch"])
-        loss = record.get("val_loss", -epoch)  # without validation, later is better
-        is_best = bool(np.isfinite(loss) and np.isfinite(record.get("loss", 0.0)) and loss < self._lowest)
-        if is_best:
-            self._lowest, self.best_epoch = loss, epoch
-        return is_best
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Later evaluations are not of this training."""
-        self._training = False
-        self.steps_taken = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-
-    def restore(self) -> int:
-        """Puts the best epoch's weights back and returns its number; InputError where no epoch had a finite loss."""
-        if self.best_epoch is None:
-            raise InputError(
-                "No epoch ended with a finite loss: the training diverged. Lower the learning rate or set a clip norm. "
-                f"Received: losses {[record.get('val_loss', record.get('loss')) for record in self.records]}."
-            )
-        if self._load_best is None:
-            self.model.set_weights(self._weights)
-        else:
-            self._load_best()
-        return self.best_epoch
-
-
-class StopAtStep(keras.callbacks.Callback):
-    """Ends the training after a number of steps in all, even within an epoch."""
-
-    def __init__(self, max_steps: int) -> None:
-        super().__init__()
-        self._left = max_steps
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Counts the step."""
-        self._left -= 1
-        if self._left <= 0:
-            self.model.stop_training = True
-
-
-class StopAtInterrupt(keras.callbacks.Callback):
-    """Ends a training at the next step after Ctrl-C; a second Ctrl-C interrupts at once. Also a context manager.
-
-    An exception raised wherever the signal happens to arrive would be lost in a destructor or leave half a step.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stopped = False
-        self._previous: Any = None
-
-    def __enter__(self) -> StopAtInterrupt:
-        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-            self._previous = signal.signal(signal.SIGINT, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _stop(self, *_: object) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True
-        log.warning("stopping after this step, to keep the best epoch; Ctrl-C again stops at once")
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Ends the training after this step if it was stopped."""
-        if self.stopped:
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Ends the training after this epoch if it was stopped during validation."""
-        self.on_train_batch_end(0)
-
-
 def fit(
     model: keras.Model,
     train: Any,
@@ -377,6 +228,7 @@ def fit(
     bn_data: Iterable[Any] | None = None,
     first_epoch: int = 0,
     resume: Callable[[], int] | None = None,
+    multiply_adds: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_options: Any,
 ) -> BestEpoch:
@@ -396,12 +248,17 @@ def fit(
         first_epoch: epochs of the recipe that an earlier training has done. The schedule spans those that are left.
         resume: called once the model is compiled; loads a checkpoint of this very training, weights and optimizer,
             and returns how many epochs of the recipe it has seen.
+        multiply_adds: of one image, forward; with it, small steps are taken several at a time, unless
+            one of `callbacks` acts in each step.
         callbacks: further ones; they run after `best`.
         fit_options: further arguments of `model.fit`.
     """
     best = best or BestEpoch()
     steps = count_steps(replace(recipe, epochs=recipe.epochs - first_epoch), steps_per_epoch)
-    compile_model(model, recipe, steps=steps)
+    if any(map(needs_each_step, callbacks)):
+        multiply_adds = None
+    at_once = choose_steps_per_execution(recipe, steps, steps_per_epoch, multiply_adds)
+    compile_model(model, recipe, steps=steps, steps_per_execution=at_once)
     initial_epoch = first_epoch
     if resume is not None:
         model.optimizer.build(model.trainable_variables)
@@ -416,7 +273,7 @@ def fit(
     best.stop = stop = StopAtInterrupt()
     callbacks = [best, *callbacks, stop]
     if recipe.max_steps is not None:
-        callbacks.append(StopAtStep(recipe.max_steps))
+        callbacks.append(StopAtStep(recipe.max_steps, steps_per_epoch))
     with stop:
         model.fit(
             train,
@@ -431,6 +288,31 @@ def fit(
     if recipe.soft_labels:  # as it would be saved by the caller, it loads without this package
         compile_for_integer_labels(model, optimizer=model.optimizer)
     return best
+
+
+def choose_steps_per_execution(
+    recipe: Recipe, steps: int, steps_per_epoch: int, multiply_adds: int | None = None
+) -> int:
+    """Returns how many steps of a training `model.fit` takes before it returns to Python and to its callbacks.
+
+    What the recipe says; if it says nothing, 8 for steps so small that the way to Python and back is a part of their
+    time, else 1: Ctrl-C then ends a training without delay. An epoch that `max_steps` cuts short must end between two
+    executions, so the number is lowered to a divisor of its steps.
+
+    Args:
+        recipe: of the training.
+        steps: optimizer steps in all.
+        steps_per_epoch: batches in an epoch.
+        multiply_adds: of one image, forward; unknown counts as large.
+    """
+    wanted = recipe.steps_per_execution
+    if wanted is None:
+        small = multiply_adds is not None and multiply_adds * recipe.batch_size < _SMALL_STEP_MULTIPLY_ADDS
+        wanted = _STEPS_OF_SMALL if small and keras.backend.backend() == "tensorflow" else 1
+    last = steps % steps_per_epoch or steps_per_epoch
+    if last == steps_per_epoch:  # the end of the data ends an execution
+        return min(wanted, steps_per_epoch)
+    return max(number for number in range(1, min(wanted, last) + 1) if last % number == 0)
 
 
 def reestimation_batches(recipe: Recipe, steps: int) -> int:

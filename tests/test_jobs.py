@@ -19,6 +19,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import InputError, Recipe, SaveError, get_spec, jobs, load_data
+from keras_resnet.callbacks import BestEpoch
 from keras_resnet.data import Split, encoded
 from keras_resnet.jobs import run_folder
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
@@ -382,13 +383,13 @@ def _interrupt_at_epoch(monkeypatch, epoch, *, times=1):
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(keras_resnet.training.BestEpoch, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(BestEpoch, "on_epoch_begin", on_epoch_begin)
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_ctrl_c_finishes_with_the_best_epoch_so_far(npz, tmp_path, monkeypatch, epoch):
     _interrupt_at_epoch(monkeypatch, epoch)
-    run = _train(npz, tmp_path / "r", epochs=5, max_steps=None)
+    run = _train(npz, tmp_path / "r", epochs=5, max_steps=None, steps_per_execution=1)
     assert run.record["interrupted"] is True
     assert 1 <= run.record["best_epoch"] <= epoch + 1
     assert run.record["steps"] == epoch * 6 + 1

@@ -19,6 +19,7 @@ LEVELS = {
     "fused": 1,
     "layers": 1,
     "blocks": 1,
+    "callbacks": 1,
     "data": 1,
     "plots": 1,
     "device": 2,
@@ -43,6 +44,7 @@ ALLOWED = {  # what a module may take from outside, beyond the standard library
     "weights": {"keras"},
     "growth": {"keras", "numpy"},
     "data": {"numpy", "tensorflow", "tensorflow_datasets", "sklearn", "PIL", "tqdm"},
+    "callbacks": {"keras", "numpy"},
     "training": {"keras", "numpy", "sklearn", "tensorflow"},
     "export": {
         *("keras", "numpy", "tensorflow", "tensorflow_serving", "PIL", "sklearn"),

@@ -15,6 +15,7 @@ import tensorflow as tf
 from conftest import draw_images
 
 from keras_resnet import InputError, Preprocessing, Recipe, data, files, models, training
+from keras_resnet.callbacks import BestEpoch
 from keras_resnet.data import Split
 from keras_resnet.search import HyperResNet, Progress, Space, make_tuner
 from keras_resnet.search import tuner as tuner_module
@@ -281,7 +282,7 @@ def test_make_data_with_and_without_first_epoch(asked):
     calls.clear()
     hypermodel, hp = _make_hypermodel(make_data=resumable)
     hypermodel.fit(hp, Model(), epochs=9, initial_epoch=3)
-    done = training.BestEpoch(records=[{"epoch": 4, "val_loss": 1.0}, {"epoch": 5, "val_loss": 0.5}])
+    done = BestEpoch(records=[{"epoch": 4, "val_loss": 1.0}, {"epoch": 5, "val_loss": 0.5}])
     hypermodel.fit(hp, Model(), epochs=9, initial_epoch=3, best=done, validation_data="other")
     assert calls == [3, 3, 5, 5]
     assert [call["first_epoch"] for call in asked[1:]] == [3, 3]

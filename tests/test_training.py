@@ -6,9 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from keras_resnet import InputError, Preprocessing, Recipe, build, reestimate_batchnorm, training
+from keras_resnet.callbacks import BestEpoch, needs_each_step
 from keras_resnet.recipes import default_model, default_recipe
 
 
@@ -179,7 +182,7 @@ def test_the_best_epoch_is_kept_not_the_last():
     losses = iter([3.0, 1.0, 2.0, float("nan")])
     kept = []
 
-    class Watch(training.BestEpoch):
+    class Watch(BestEpoch):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**(logs or {}), "val_loss": next(losses)})
             if epoch == 1:
@@ -196,7 +199,7 @@ def test_the_best_epoch_is_kept_not_the_last():
 
 
 def test_divergence_is_an_error():
-    best = training.BestEpoch()
+    best = BestEpoch()
     best.set_model(build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None))
     training.compile_model(best.model, Recipe(), steps=1)
     best.on_epoch_end(0, {"loss": float("nan")})  # without validation
@@ -206,7 +209,7 @@ def test_divergence_is_an_error():
 
 def test_bn_is_reestimated_by_the_steps_taken():
     asked = []
-    best = training.BestEpoch()
+    best = BestEpoch()
     best.set_model(build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None))
     training.compile_model(best.model, Recipe(), steps=9000)
     assert best.reestimate() == 0
@@ -317,7 +320,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path):
 
     begun = []
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
-    best = training.BestEpoch(records=whole.records[:2])
+    best = BestEpoch(records=whole.records[:2])
     rest = training.fit(other, batches, recipe, best=best, resume=resume, callbacks=[watch], **options)
     assert rest is best
     assert begun == [2]
@@ -350,7 +353,7 @@ def test_bn_is_reestimated_on_data_of_its_own(of_its_own):
 def test_callbacks_see_the_epoch_after_the_best_was_kept():
     model, batches, recipe = _make_training()
     seen = []
-    best = training.BestEpoch()
+    best = BestEpoch()
     watch = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: seen.append((epoch, len(best.records), set(logs)))
     )
@@ -367,7 +370,7 @@ def test_callbacks_see_the_epoch_after_the_best_was_kept():
 )
 def test_records_of_earlier_epochs_count(losses, kept):
     records = [{"epoch": 11 + n, "loss": 1.0, "val_loss": loss} for n, loss in enumerate(losses)]
-    best = training.BestEpoch(records=records)
+    best = BestEpoch(records=records)
     assert best.best_epoch == kept
     assert best.records == records
     assert best.records is not records
@@ -377,7 +380,7 @@ def test_an_epoch_after_earlier_ones_must_be_better_than_all_of_them():
     model, *_ = _make_training()
     training.compile_model(model, Recipe(), steps=8)
     saved = []
-    best = training.BestEpoch(
+    best = BestEpoch(
         records=[{"epoch": 1, "loss": 1.0, "val_loss": 0.5}, {"epoch": 2, "loss": 1.0, "val_loss": 0.7}],
         on_best=lambda: saved.append(best.best_epoch),
         load_best=lambda: None,
@@ -387,3 +390,63 @@ def test_an_epoch_after_earlier_ones_must_be_better_than_all_of_them():
         best.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
     assert saved == [4]
     assert best.restore() == 4
+
+
+@pytest.mark.parametrize("max_steps", [None, 8, 9])
+def test_several_steps_at_a_time_train_the_same_network(max_steps):
+    weights, records = [], []
+    for at_once in (1, 3):
+        keras.utils.set_random_seed(0)
+        model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+        x, y = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("float32"), np.arange(40) % 2
+        recipe = Recipe(epochs=2, batch_size=8, max_steps=max_steps, steps_per_execution=at_once)
+        best = training.fit(model, _dataset(x, y), recipe, validation=_dataset(x, y), steps_per_epoch=5, verbose=0)
+        assert int(model.optimizer.iterations) == (max_steps or 10)
+        assert [record["epoch"] for record in best.records] == [1, 2]
+        weights.append(model.get_weights())
+        records.append([(record["loss"], record["val_loss"]) for record in best.records])
+    assert model.steps_per_execution == (2 if max_steps == 9 else 3)  # the 4 steps of the last epoch
+    np.testing.assert_allclose(*records, rtol=1e-5)
+    for one, several in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, several, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(1, 50), st.integers(1, 400), st.integers(1, 40))
+def test_no_execution_goes_beyond_the_last_step(steps_per_epoch, steps, wanted):
+    recipe = Recipe(steps_per_execution=wanted)
+    at_once = training.choose_steps_per_execution(recipe, steps, steps_per_epoch)
+    assert 1 <= at_once <= min(wanted, steps_per_epoch)
+    assert steps % steps_per_epoch % at_once == 0
+
+
+def test_small_steps_are_taken_several_at_a_time():
+    def choose(multiply_adds, **changes):
+        return training.choose_steps_per_execution(Recipe(batch_size=64, **changes), 1000, 100, multiply_adds)
+
+    assert choose(2_500_000) == 8
+    assert choose(40_000_000) == 1
+    assert choose(None) == 1
+    assert choose(2_500_000, steps_per_execution=1) == 1
+    assert choose(40_000_000, steps_per_execution=20) == 20
+    with pytest.raises(InputError, match=r"steps_per_execution must be an integer of at least 1. Received: 0"):
+        Recipe(steps_per_execution=0)
+
+
+def test_a_callback_that_acts_in_each_step_gets_each_step():
+    seen = []
+    each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+
+    class Some(keras.callbacks.Callback):
+        some_steps_will_do = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+    for callback, expected in ((each, [0, 1]), (Some(), [1]), (keras.callbacks.CSVLogger("unused"), [])):
+        seen.clear()
+        model, batches, recipe = _make_training(epochs=1)
+        callbacks = [] if isinstance(callback, keras.callbacks.CSVLogger) else [callback]
+        assert needs_each_step(callback) == (expected == [0, 1])
+        training.fit(model, batches, recipe, steps_per_epoch=2, multiply_adds=1, callbacks=callbacks, verbose=0)
+        assert seen == expected
+        assert model.steps_per_execution == (1 if callback is each else 2)

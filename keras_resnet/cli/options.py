@@ -111,6 +111,11 @@ _RECIPE_OPTIONS = {
     "dtype": click.option(
         "--dtype", help=f"Of the arithmetic: {', '.join(recipes.DTYPES)}; the head stays float32.  [default: float32]"
     ),
+    "steps_per_execution": click.option(
+        "--steps-per-execution",
+        type=int,
+        help="Steps between two returns to Python.  [default: 8 where a step is small, else 1]",
+    ),
     "reestimate_bn": click.option(
         "--reestimate-bn/--no-reestimate-bn",
         default=None,

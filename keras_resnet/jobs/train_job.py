@@ -16,6 +16,7 @@ import keras
 
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
+from keras_resnet.callbacks import BestEpoch
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.encoded import check_decodable, naming_undecodable
 from keras_resnet.device import wrap_for_device
@@ -85,6 +86,10 @@ class _Plan:
     @property
     def steps(self) -> int:
         return training.count_steps(self.recipe, self.steps_per_epoch)
+
+    @property
+    def multiply_adds(self) -> int:
+        return count_macs(self.spec, self.preprocessing.input_shape, self.classes)
 
     @property
     def validation_images(self) -> int:
@@ -288,7 +293,7 @@ def _fit(
     resize, trained = plan.options.resize, network
     if resize == "device":
         trained = wrap_for_device(network, plan.train.images.shape[1:], plan.preprocessing)
-    best = training.BestEpoch(
+    best = BestEpoch(
         on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
         on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),
         load_best=lambda: load_weights(network, folder.path / CHECKPOINT_FILE),
@@ -302,6 +307,7 @@ def _fit(
             steps_per_epoch=plan.steps_per_epoch,
             verbose=verbose,
             best=best,
+            multiply_adds=plan.multiply_adds,
             class_weight=get_class_weights(plan.train, plan.classes, plan.recipe),
         )
     best_epoch = best.restore()
@@ -341,7 +347,7 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
             "input_shape": list(shape),
             "classes": plan.classes,
             "parameters": count_params(plan.spec, shape, plan.classes),
-            "multiply_adds": count_macs(plan.spec, shape, plan.classes),
+            "multiply_adds": plan.multiply_adds,
         },
         "data": {
             **describe_data(plan.images, plan.data_name),

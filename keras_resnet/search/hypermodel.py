@@ -14,12 +14,13 @@ import keras_tuner
 import numpy as np
 
 from keras_resnet import training
+from keras_resnet.callbacks import BestEpoch
 from keras_resnet.errors import InputError
 from keras_resnet.models import build
 from keras_resnet.recipes import Recipe
 from keras_resnet.search.candidates import Budget, Candidates
 from keras_resnet.search.space import Space
-from keras_resnet.specs import ResNetSpec
+from keras_resnet.specs import ResNetSpec, count_macs
 
 BUILT = "built"  # hyperparameter that names the network where values were moved into the budget
 
@@ -121,7 +122,7 @@ class HyperResNet(keras_tuner.HyperModel):
         batch_size: int | None = None,
         steps_per_epoch: int | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        best: training.BestEpoch | None = None,
+        best: BestEpoch | None = None,
         resume: Callable[[], int] | None = None,
         verbose: int | str = "auto",
         **fit_options: Any,
@@ -147,7 +148,7 @@ class HyperResNet(keras_tuner.HyperModel):
         Raises:
             InputError: no data, or a dataset of unknown length.
         """
-        recipe = self.sample(hp)[1]
+        spec, recipe = self.sample(hp)
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
         train, bn_data = fit_options.pop("x", None), None
         labels = fit_options.pop("y", None)
@@ -157,7 +158,7 @@ class HyperResNet(keras_tuner.HyperModel):
             raise InputError(
                 "A HyperResNet trains on what tuner.search(...) is given, or on make_data(recipe). Received: neither."
             )
-        best = best or training.BestEpoch()
+        best = best or BestEpoch()
         if train is None:
             start = int(best.records[-1]["epoch"]) if best.records else initial_epoch
             train, made_validation = self._make_data(recipe, start)
@@ -183,6 +184,7 @@ class HyperResNet(keras_tuner.HyperModel):
             bn_data=bn_data,
             first_epoch=initial_epoch,
             resume=resume,
+            multiply_adds=count_macs(spec, self.candidates.input_shape, self.candidates.classes),
             callbacks=callbacks,
             **fit_options,
         )

@@ -17,7 +17,7 @@ import keras_tuner
 import psutil
 from keras_tuner.errors import FailedTrialError
 
-from keras_resnet import training
+from keras_resnet.callbacks import BestEpoch
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
 from keras_resnet.models import load_weights
@@ -32,7 +32,9 @@ _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do
 class _Keeper(keras.callbacks.Callback):
     """Saves a trial after each epoch, and ends it at once where its loss is no number."""
 
-    def __init__(self, progress: Progress, best: training.BestEpoch) -> None:
+    some_steps_will_do = True  # a mean that was NaN once stays so
+
+    def __init__(self, progress: Progress, best: BestEpoch) -> None:
         super().__init__()
         self._progress, self._best = progress, best
         self._epoch = 0  # counted from 1
@@ -178,7 +180,7 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
             if not best.interrupted:
                 write_beside(kept, model.save_weights)
 
-        best = training.BestEpoch(on_best=keep, load_best=lambda: None, records=progress.records)
+        best = BestEpoch(on_best=keep, load_best=lambda: None, records=progress.records)
         self.hypermodel.fit(
             hp,
             model,
