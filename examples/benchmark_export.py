@@ -63,21 +63,11 @@ def main() -> None:
 
 def export(name: str, scratch: str) -> list[str]:
     """Our SavedModel of a network and Keras' own, whose grouped convolutions are stock layers as well."""
-    import keras
-
     import keras_resnet
-    from keras_resnet.benchmark.keras_sides import to_stock
+    from keras_resnet.benchmark.keras_sides import draw_statistics, to_stock
 
     model = keras_resnet.build(name, classifier_activation="softmax")
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            # As after a training. Biases of 0, which a new network's BN folds to, TensorFlow would leave out.
-            shape = layer.moving_mean.shape
-            ranges = ((0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.5, 2))  # gamma, beta, mean, variance
-            layer.set_weights([rng.uniform(low, high, shape) for low, high in ranges])
-        elif isinstance(layer, keras.layers.Dense):
-            layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
+    draw_statistics(model)
     ours = keras_resnet.export_saved_model(model, Path(scratch) / "ours")
 
     stock = to_stock(model)

@@ -581,3 +581,18 @@ def test_paired_groups_compute_the_same(kind):
     paired = rewrite(model, native_groups=True, pair_groups=True)
     assert _measure(model, paired, _draw(model)) < TOLERANCE
     assert [paired.get_layer(f"groups{groups}").groups for groups in (24, 3, 8, 4)] == [12, 3, 4, 4]
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("kind", ["AveragePooling", "MaxPooling"])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_pools_of_one_pixel_become_slices(kind, rank, padding):
+    pool = getattr(layers, f"{kind}{rank}D")
+    inputs = keras.Input((*(9, 8)[:rank], 3))
+    x = pool(1, strides=3, padding=padding, name="one")(pool(2, strides=1, name="two")(inputs))
+    model = keras.Model(inputs, x)
+    sliced = rewrite(model, slice_pools=True)
+    assert _measure(model, sliced, _draw(model)) == 0
+    assert type(sliced.get_layer("two")) is pool
+    assert type(sliced.get_layer("one")) is not pool
+    assert type(rewrite(model).get_layer("one")) is pool

@@ -72,6 +72,18 @@ def to_stock(model: keras.Model) -> keras.Model:
     return stock
 
 
+def draw_statistics(model: keras.Model) -> None:
+    """Gives BN and biases values as after a training: what a new network's BN folds to, 0, TensorFlow would leave out."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 2)}
+            for weight in layer.weights:
+                weight.assign(rng.uniform(*ranges[weight.name], weight.shape))
+        elif isinstance(layer, keras.layers.Dense):
+            layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
+
+
 def draw_batch(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Images as a pipeline gives them, float32 around 0, and labels."""
     generator = np.random.default_rng(0)
@@ -107,6 +119,7 @@ def export(job: dict[str, Any]) -> str:
     _use_threads(job["threads"])
     owner, folder = job["for"], Path(job["folder"])
     model = build({**job, "side": owner}, activation="softmax")
+    draw_statistics(model)
     if owner == OURS:
         return str(keras_resnet.export_saved_model(model, folder, warm_up=False))
     model.export(str(folder), verbose=False)

@@ -85,7 +85,8 @@ def fitted_size(sides: Any, targets: Any) -> tuple[Any, Any]:
     because at batch 1 a small network's time is that of the operations around it.
     """
     xp = tf if tf.is_tensor(sides) else np
-    others, scaled = sides[::-1], sides * targets[::-1]
+    # Not sides[::-1], whose shape TensorFlow's graph optimizer cannot infer: it would leave the whole graph unfused.
+    others, scaled = tf.reverse(sides, [0]) if xp is tf else sides[::-1], sides * targets[::-1]
     # The scaled side, where the other one decides the scale; else this is at least the target.
     new = xp.minimum(targets, xp.maximum(scaled // others, 1))
     return new, xp.maximum((targets * others - scaled) // (2 * others), 0)

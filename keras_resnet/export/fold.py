@@ -32,6 +32,12 @@ _IDENTITIES = (  # in inference; stochastic depth is a Dropout with one draw per
     keras.layers.GaussianNoise,
 )
 _GROUPED = {keras.layers.Conv1D: GroupedConv1D, keras.layers.Conv2D: GroupedConv2D}
+_POOLS = (
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+)
 _NARROW = 8  # channels of a group below which two groups are computed as one
 
 
@@ -65,14 +71,17 @@ def fold_batchnorm(model: keras.Model) -> keras.Model:
     return rewrite(model)
 
 
-def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: bool = False) -> keras.Model:
-    """`fold_batchnorm`, and grouped convolutions as they run best.
+def rewrite(
+    model: keras.Model, *, native_groups: bool = False, pair_groups: bool = False, slice_pools: bool = False
+) -> keras.Model:
+    """`fold_batchnorm`, and other layers as they run best.
 
     Args:
         model: functional or Sequential.
         native_groups: Keras' grouped convolutions, which need XLA, become ours.
         pair_groups: two by two, groups of fewer than 8 channels become one, with zeros where a filter does not look. It
             is what TensorFlow computes fastest on a CPU: half as many convolutions without oneDNN, whole registers with.
+        slice_pools: pools of a single pixel, which only leave out, become slices; oneDNN's pools are slow to begin.
     """
     model = as_functional(model)
     plan = _Plan(model)
@@ -80,7 +89,7 @@ def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: boo
 
     def clone(layer: Any) -> Any:
         if is_network(layer):
-            return rewrite(layer, native_groups=native_groups, pair_groups=pair_groups)
+            return rewrite(layer, native_groups=native_groups, pair_groups=pair_groups, slice_pools=slice_pools)
         kind: Any = type(layer)
         config = layer.get_config()
         if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
@@ -93,6 +102,8 @@ def rewrite(model: keras.Model, *, native_groups: bool = False, pair_groups: boo
             kind = _GROUPED[kind]
         if pair_groups and _is_narrow(layer):
             config |= {"groups": layer.groups // 2}
+        if slice_pools and _is_one_pixel_pool(layer):
+            kind, config = _Subsample, {"name": layer.name, "strides": layer.strides}
         try:
             return kind.from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
@@ -238,6 +249,22 @@ def _fold(layer: Any, affine: _Affine) -> list[np.ndarray]:
     kernel = np.asarray(layer.kernel, np.float64) * affine.scale
     bias = np.asarray(layer.bias, np.float64) if layer.use_bias else 0.0
     return [kernel, bias * affine.scale + affine.shift]
+
+
+def _is_one_pixel_pool(layer: Any) -> bool:
+    return type(layer) in _POOLS and set(layer.pool_size) == {1} and layer.data_format == "channels_last"
+
+
+class _Subsample(keras.layers.Layer):
+    """`x[:, ::stride, ::stride, :]`; of a network that is written into a graph and never saved as Keras'."""
+
+    def __init__(self, strides: tuple[int, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self._slices = (slice(None), *(slice(None, None, stride) for stride in strides))
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, *sides, channels) to (batch, *ceil(sides / strides), channels)."""
+        return inputs[self._slices]
 
 
 def _is_narrow(layer: Any) -> bool:

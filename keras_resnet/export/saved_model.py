@@ -74,7 +74,7 @@ def export_saved_model(
     model = as_functional(model)
     check_preprocessing(model, preprocessing)
     reference = verify.Reference(model, preprocessing)
-    network = cut_head(rewrite(model, native_groups=True, pair_groups=True))
+    network = cut_head(rewrite(model, native_groups=True, pair_groups=True, slice_pools=True))
     names = check_class_names(class_names, network.output_shape[0][-1])
     check_images(images, model)
     if not is_count(max_pixels):
