@@ -100,10 +100,17 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path, monkeypatch, capsys):
 
 def _turn(path, orientation):
     """Has a file say that it is to be turned, as phones do; its pixels stay as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if path.suffix == ".jpg":
+        return _insert_exif(path, exif.tobytes())
     with Image.open(path) as image:
-        exif = image.getexif()
-        exif[0x0112] = orientation
-        image.save(path, exif=exif, **({"quality": "keep"} if image.format == "JPEG" else {}))
+        image.save(path, exif=exif)
+
+
+def _insert_exif(path, segment):
+    contents, marker = path.read_bytes(), b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big")
+    path.write_bytes(contents[:2] + marker + segment + contents[2:])
 
 
 def test_what_exif_would_turn_is_counted_and_taken_as_stored(monkeypatch, capsys, caplog, tmp_path):
@@ -115,10 +122,7 @@ def test_what_exif_would_turn_is_counted_and_taken_as_stored(monkeypatch, capsys
     before = decode((folder / "a" / "0002.jpg").read_bytes(), 3)
     for name, orientation in (("0002.jpg", 6), ("0004.jpg", 1), ("0006.jpg", 0), ("0000.png", 3)):
         _turn(folder / "a" / name, orientation)
-    broken = (folder / "a" / "0008.jpg").read_bytes()
-    segment = b"Exif\x00\x00no TIFF at all"
-    marker = b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big")
-    (folder / "a" / "0008.jpg").write_bytes(broken[:2] + marker + segment + broken[2:])
+    _insert_exif(folder / "a" / "0008.jpg", b"Exif\0\0no TIFF at all")
     np.testing.assert_array_equal(decode((folder / "a" / "0002.jpg").read_bytes(), 3), before)
     status, out, _ = run_main(monkeypatch, capsys, "data", folder)
     assert status == 0

@@ -589,12 +589,17 @@ def test_another_search_in_the_folder(npz, finished, changes, message):
     assert _read_files(finished.path) == before
 
 
-def test_a_search_of_before_there_were_data_options_is_gone_on_with(npz, finished, copied):
+def test_a_search_of_before_there_were_data_options_is_gone_on_with(finished, copied):
     record = json.loads((copied / SEARCH_FILE).read_text())
+    asked = dict(record["request"])
     for name in ("memory_limit_bytes", "on_error", "normalize"):
         del record["request"][name]
     (copied / SEARCH_FILE).write_text(json.dumps(record))
-    assert _tell(_search(npz, copied)) == _tell(finished)
+    found = SearchFolder(copied).check(asked)
+    assert found is not None
+    assert found["request"] == asked
+    with pytest.raises(InputError, match=r"It differs in: normalize 'dataset' there, 'imagenet' now. Choose"):
+        SearchFolder(copied).check({**asked, "normalize": "imagenet"})
 
 
 def test_data_is_read_as_asked_in_the_plan_in_workers_and_by_the_training_of_the_winner(tmp_path):
