@@ -180,9 +180,9 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Takes what `data_options` gave out of a command's options and returns what was given, for a job."""
-    taken = {name: options.pop(name) for name in ("data_dir", "memory_limit_bytes", "on_error", "normalize")}
-    return {name: value for name, value in taken.items() if value is not None}
+    """Takes what `data_options` gave out of a command's options and returns it for a job, whose defaults stay its own."""
+    given = {name: options.pop(name) for name in ("memory_limit_bytes", "on_error", "normalize")}
+    return {"data_dir": options.pop("data_dir"), **{k: value for k, value in given.items() if value is not None}}
 
 
 class InputShape(click.ParamType):

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet.data.cache import load_or_make
 from keras_resnet.data.encoded import drop_undecodable, find_undecodable, read_encoded, warn_skipped
@@ -186,9 +187,7 @@ def _load_pixels(builder: Any, part: str, image: str, label: str, on_error: str)
     def make() -> dict[str, np.ndarray]:
         try:
             read = _read_split(builder, part, image, label, fixed=True)
-        except InputError:
-            raise
-        except Exception as error:  # TensorFlow's, which names no image; it is not imported before it is needed
+        except tf.errors.OpError as error:  # which names no image
             encoded = _read_split(builder, part, image, label, fixed=False)
             failed = find_undecodable(
                 encoded, what=f"decoding {builder.name} {part} once", first_only=on_error != "skip"
@@ -298,8 +297,6 @@ def _open_stream(builder: Any, part: str, image: str, label: str) -> Split:
 
 
 def _read_labels(stream: Stream, places: np.ndarray) -> np.ndarray:
-    import tensorflow as tf
-
     dataset = read_in_order(stream, places).map(lambda _, record: stream.parse(record)[1], tf.data.AUTOTUNE)
     labels = np.empty(len(places), np.int64)
     done = 0
