@@ -2,14 +2,17 @@
 
 import itertools
 import logging
+import os
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import draw_images
 
-from keras_resnet import InputError, Preprocessing, load_data, make_eval_dataset, make_train_dataset
-from keras_resnet.data import cache, compute_preprocessing, streams
+from keras_resnet import InputError, Preprocessing, jobs, load_data, make_eval_dataset, make_train_dataset
+from keras_resnet.data import cache, compute_preprocessing, encoded, streams
 
 RAW = Preprocessing((6, 5), 3, (0.0,) * 3, (1 / 255,) * 3)  # pixels as they are
 NUMBER = 45
@@ -222,7 +225,7 @@ def test_what_a_stream_cannot_do(streamed):
 
 
 def test_a_stream_is_described_and_a_few_of_it_are_held(streamed):
-    from keras_resnet.data import describe, encoded
+    from keras_resnet.data import describe
 
     assert describe.measure_sizes(streamed.train) == ((6, 5), (6, 5))
     assert describe.count_bytes(streamed.train)[1] == "in files"
@@ -240,3 +243,112 @@ def test_an_archive_above_the_limit_is_an_error(tmp_path):
     assert len(load_data(tmp_path / "set.npz", memory_limit_bytes=4000).train) == 16
     with pytest.raises(InputError, match=r"set.npz takes 0.0 MiB in memory; the limit is 0.0 MiB. Raise memory_limit"):
         load_data(tmp_path / "set.npz", memory_limit_bytes=1000)
+
+
+# Damage
+
+
+@pytest.fixture
+def own_copy(made, own_cache, tmp_path):
+    """A copy of the set, and its record files."""
+    root = Path(shutil.copytree(made, tmp_path / "copy"))
+    files = sorted(root.rglob("*.tfrecord*"))
+    assert len(files) == 3
+    return root, files
+
+
+def _flip(contents, where):
+    return contents[:where] + bytes([contents[where] ^ 1]) + contents[where + 1 :]
+
+
+DAMAGES = {  # how, and what is said of the records
+    "cut": (lambda contents: contents[: len(contents) // 2], r"damaged after record \d of 15 \(truncated record at"),
+    "cut in a header": (lambda contents: contents[:5], r"damaged after record 0 of 15 \(it ends there\)"),
+    "flipped": (
+        lambda contents: _flip(contents, len(contents) - 20),
+        r"damaged after record 14 of 15 \(corrupted record at",
+    ),
+    "a length flipped": (lambda contents: _flip(contents, 2), r"damaged after record 0 of 15 \(corrupted record at"),
+    "empty": (lambda _: b"", r"damaged after record 0 of 15 \(it ends there\)"),
+}
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("limit", [None, 1000])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_file_is_named(own_copy, damage, limit, on_error):
+    root, files = own_copy
+    change, message = DAMAGES[damage]
+    files[1].write_bytes(change(files[1].read_bytes()))
+    with pytest.raises(InputError, match=rf"level_set train: .*Received: {files[1]}, {message}.* so none are skipped"):
+        load_data("level_set", data_dir=root, memory_limit_bytes=limit, on_error=on_error)
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_a_record_file_that_is_gone_is_named(own_copy, limit):
+    root, files = own_copy
+    files[2].unlink()
+    with pytest.raises(InputError, match=rf"every record file must be there. Received: {files[2]}, which is not"):
+        load_data("level_set", data_dir=root, memory_limit_bytes=limit)
+
+
+def _damage_in_silence(file):
+    """As a disk does: with size and time of the file unchanged, so that the labels in the cache are still its."""
+    before = file.stat()
+    file.write_bytes(_flip(file.read_bytes(), before.st_size // 2))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_damage_behind_the_cached_labels_is_named_by_whatever_reads_it(own_copy):
+    root, files = own_copy
+    arguments = {"data_dir": root, "memory_limit_bytes": 1000}
+    data = load_data("level_set", **arguments)
+    _damage_in_silence(files[0])
+    message = rf"Received: {files[0]}, damaged after record 7 of 15 \(corrupted record at"
+    with pytest.raises(InputError, match=message):
+        load_data("level_set", on_error="skip", **arguments)  # decodes all once, and skips none of those behind
+    data = load_data("level_set", **arguments)
+    for what in (
+        lambda: encoded.check_decodable(data.test),
+        lambda: compute_preprocessing(data, data.train),
+        lambda: list(make_train_dataset(data.train, RAW)),
+        lambda: jobs.train("level_set", model="resnet8_cifar", run_dir=root / "run", verbose=0, **arguments),
+        lambda: jobs.inspect_data("level_set", memory_limit_bytes=1000, data_dir=root),
+    ):
+        with pytest.raises(InputError, match=message), encoded.naming_undecodable(data.train):
+            what()
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_an_image_in_whole_records_is_skipped_and_counted(made, own_copy, limit, caplog):
+    """Its bytes are no image; the record around them has the right checksums."""
+    import tensorflow as tf
+
+    root, files = own_copy
+    arguments = {"data_dir": root, "memory_limit_bytes": limit}
+    held = load_data("level_set", data_dir=made)
+    records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(files[1]))]
+    example = tf.train.Example.FromString(records[4])
+    example.features.feature["image"].bytes_list.value[0] = b"\x89PNG\r\n\x1a\n and no more"
+    records[4] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(files[1])) as writer:
+        for record in records:
+            writer.write(record)
+    broken = "example 19 of level_set train"
+    if limit is None:
+        with pytest.raises(InputError, match=rf"{broken} could not be decoded as a PNG or JPEG image: "):
+            load_data("level_set", **arguments)
+    with caplog.at_level(logging.WARNING):
+        data = load_data("level_set", on_error="skip", **arguments)
+    assert data.skipped == (broken,)
+    assert f"1 of {NUMBER} images could not be decoded and were skipped: {broken}" in caplog.text
+    missing = []  # every other image is where it was; levels tell them apart.
+    for part in ("train", "test"):
+        datasets = [make_eval_dataset(getattr(images, part), RAW) for images in (data, held)]
+        ours, theirs = (list(itertools.chain(*_values(dataset))) for dataset in datasets)
+        assert [level for level in theirs if level in ours] == ours
+        missing.append(len(theirs) - len(ours))
+    assert sorted(missing) == [0, 1]
+    if limit is None:  # from the cache, too
+        with pytest.raises(InputError, match=rf"{broken} could not be decoded as a PNG or JPEG image"):
+            load_data("level_set", **arguments)

@@ -1,5 +1,6 @@
 """What `keras-resnet data` says and draws."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from conftest import draw_images, run_main, write_folder
 from PIL import Image
 
-from keras_resnet import Augmentation, Preprocessing, load_data
-from keras_resnet.data.describe import count_bytes, count_classes, measure_sizes
+from keras_resnet import Augmentation, Preprocessing, jobs, load_data
+from keras_resnet.data import decode
+from keras_resnet.data.describe import count_bytes, count_classes, count_turned, measure_sizes
 from keras_resnet.jobs import data_job
 
 
@@ -91,3 +93,56 @@ def test_bad_options_are_one_line(npz, monkeypatch, capsys, options, message):
 def test_a_file_that_is_not_there_is_an_error(tmp_path, monkeypatch, capsys):
     status, _, err = run_main(monkeypatch, capsys, "data", tmp_path / "none.npz")
     assert (status, "There is no file or folder" in err) == (2, True)
+
+
+# EXIF
+
+
+def _turn(path, orientation):
+    """Has a file say that it is to be turned, as phones do; its pixels stay as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if path.suffix == ".jpg":
+        return _insert_exif(path, exif.tobytes())
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+
+
+def _insert_exif(path, segment):
+    contents, marker = path.read_bytes(), b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big")
+    path.write_bytes(contents[:2] + marker + segment + contents[2:])
+
+
+def test_what_exif_would_turn_is_counted_and_taken_as_stored(monkeypatch, capsys, caplog, tmp_path):
+    images, labels = draw_images(12, 8, 6, 3, 2)
+    folder = write_folder(tmp_path / "set", images, labels, ["a", "b"], suffix=".jpg")
+    write_folder(folder, *draw_images(2, 8, 6, 3, 2), ["a", "b"])  # PNGs
+    status, out, _ = run_main(monkeypatch, capsys, "data", folder)
+    assert (status, "EXIF" in out) == (0, False)
+    before = decode((folder / "a" / "0002.jpg").read_bytes(), 3)
+    for name, orientation in (("0002.jpg", 6), ("0004.jpg", 1), ("0006.jpg", 0), ("0000.png", 3)):
+        _turn(folder / "a" / name, orientation)
+    _insert_exif(folder / "a" / "0008.jpg", b"Exif\0\0no TIFF at all")
+    np.testing.assert_array_equal(decode((folder / "a" / "0002.jpg").read_bytes(), 3), before)
+    status, out, _ = run_main(monkeypatch, capsys, "data", folder)
+    assert status == 0
+    assert "EXIF: 2 of 14 files looked at say that they are to be turned or mirrored" in out
+    assert "set: 2 of 14 images have an EXIF orientation other than 1, such as " in caplog.text
+    report = jobs.inspect_data(folder, normalize="imagenet")
+    assert report.turned == (2, 14)
+    assert report.preprocessing.mean == (0.485, 0.456, 0.406)
+    data = load_data(folder)
+    contents = np.array([Path(path).read_bytes() for path in data.train.images], object)
+    held = dataclasses.replace(data, train=type(data.train)(contents, data.train.labels))
+    turned = [path for path in data.train.images if Path(path).name in ("0002.jpg", "0000.png") and "/a/" in path]
+    assert count_turned(held) == (len(turned), 11)
+
+
+def test_a_photo_on_its_side_is_named_where_it_is_classified(run, tmp_path, caplog):
+    folder = write_folder(tmp_path, *draw_images(2, 8, 8, 1, 2), ["a", "b"], suffix=".jpg")
+    paths = sorted(folder.rglob("*.jpg"))
+    jobs.predict(run.path, paths)
+    assert "EXIF" not in caplog.text
+    _turn(paths[1], 8)
+    jobs.predict(run.path, paths)
+    assert f"predict: 1 of 2 images have an EXIF orientation other than 1, such as {paths[1]}" in caplog.text

@@ -23,10 +23,10 @@ import h5py
 import numpy as np
 import psutil
 import pytest
-from conftest import draw_images
+from conftest import draw_images, run_main, write_folder
 from PIL import Image
 
-from keras_resnet import InputError, Recipe, SaveError, SearchFailed, jobs
+from keras_resnet import InputError, Recipe, SaveError, SearchFailed, jobs, load_data
 from keras_resnet.jobs import search_job, search_process
 from keras_resnet.jobs.search_folder import LOCK_FILE, SEARCH_FILE, SearchFolder
 from keras_resnet.search import Progress, Space, parse_space
@@ -570,6 +570,11 @@ def test_memory_is_a_limit_of_its_own(finished):
         ({"max_params": 2000}, r"budget.max_params 1500 there, 2000 now"),
         ({"space": dataclasses.replace(SPACE, widths=(4, 16))}, r"space.widths \[4, 8\] there, \[4, 16\] now"),
         ({"recipe": {**RECIPE, "seed": 1}}, r"recipe.seed None there, 1 now"),
+        (
+            {"normalize": "mnist", "on_error": "skip", "memory_limit_bytes": 10**6},
+            r"memory_limit_bytes None there, 1000000 now; on_error 'stop' there, 'skip' now; "
+            r"normalize 'dataset' there, 'mnist' now",
+        ),
         ({"recipe": {"epochs": 4}}, r"recipe.epochs 3 there, 4 now; recipe.batch_size 16 there, None now"),
         (
             {"tuner": "grid", "objective": "val_loss"},
@@ -582,6 +587,63 @@ def test_another_search_in_the_folder(npz, finished, changes, message):
     with pytest.raises(InputError, match=rf"holds another search. It differs in: {message}"):
         _search(npz, finished.path, **changes)
     assert _read_files(finished.path) == before
+
+
+def test_a_search_of_before_there_were_data_options_is_gone_on_with(finished, copied):
+    record = json.loads((copied / SEARCH_FILE).read_text())
+    asked = dict(record["request"])
+    for name in ("memory_limit_bytes", "on_error", "normalize"):
+        del record["request"][name]
+    (copied / SEARCH_FILE).write_text(json.dumps(record))
+    found = SearchFolder(copied).check(asked)
+    assert found is not None
+    assert found["request"] == asked
+    with pytest.raises(InputError, match=r"It differs in: normalize 'dataset' there, 'imagenet' now. Choose"):
+        SearchFolder(copied).check({**asked, "normalize": "imagenet"})
+
+
+def test_data_is_read_as_asked_in_the_plan_in_workers_and_by_the_training_of_the_winner(tmp_path):
+    images, labels = draw_images(40, 8, 8, 1, 2)
+    folder = write_folder(tmp_path / "set", images, labels, ["dark", "light"])
+    broken = load_data(folder).train.images[3]
+    Path(broken).write_bytes(Path(broken).read_bytes()[:80])
+    found = _search(
+        folder, tmp_path / "s", trials=1, recipe={**RECIPE, "epochs": 1}, on_error="skip", normalize="mnist"
+    )
+    assert [trial.status for trial in found.trials] == ["COMPLETED"]
+    plan = found.record["plan"]
+    assert plan["skipped_images"] == [broken]
+    assert plan["train_images"] + plan["validation_images"] == 31
+    assert (plan["preprocessing"]["mean"], plan["preprocessing"]["std"]) == ([0.1307], [0.3081])
+    common = {"search_dir": found.path, "recipe": {"max_steps": 1}, "verbose": 0}
+    run = jobs.train(folder, run_dir=tmp_path / "taken", **common)
+    assert (run.preprocessing.mean, run.record["data"]["skipped_images"]) == ((0.1307,), [broken])
+    assert {name: run.record["data"][name] for name in ("on_error", "normalize")} == {
+        "on_error": "skip",
+        "normalize": "mnist",
+    }
+    own = jobs.train(folder, run_dir=tmp_path / "given", normalize="dataset", **common)
+    assert own.record["data"]["normalize"] == "dataset"
+    assert own.preprocessing.mean != run.preprocessing.mean
+    with pytest.raises(InputError, match=r"could not be decoded as a PNG or JPEG image"):
+        jobs.train(folder, run_dir=tmp_path / "stops", on_error="stop", **common)
+
+
+def test_the_command_hands_on_how_data_is_read(npz, tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def search(data, **options):
+        asked.update(options)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(jobs, "search", search)
+    options = ("--memory-limit", "2M", "--on-error", "skip", "--normalize", "mnist", "--data-dir", "d")
+    assert run_main(monkeypatch, capsys, "search", npz, *options)[0] == 2
+    taken = {name: asked.pop(name) for name in ("memory_limit_bytes", "on_error", "normalize", "data_dir")}
+    assert taken == {"memory_limit_bytes": 2_000_000, "on_error": "skip", "normalize": "mnist", "data_dir": "d"}
+    asked.clear()
+    run_main(monkeypatch, capsys, "search", npz)
+    assert not {"memory_limit_bytes", "on_error", "normalize"} & set(asked)
 
 
 def test_a_folder_of_something_else(npz, tmp_path):

@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from keras_resnet import recipes
-from keras_resnet.cli.options import DATA_DIR, IMAGE_SIZE, PngPath, augmentation_options
+from keras_resnet.cli.options import IMAGE_SIZE, PngPath, augmentation_options, data_options, take_data_options
 from keras_resnet.cli.tables import make_table, print_all
 
 
 @click.command()
 @click.argument("data")
 @IMAGE_SIZE
-@DATA_DIR
+@data_options
 @click.option(
     "--plot", type=PngPath(), help="Draw images of each class, as they are and augmented, into this PNG file."
 )
@@ -25,22 +25,28 @@ from keras_resnet.cli.tables import make_table, print_all
 def data(
     data: str,
     image_size: tuple[int, int] | None,
-    data_dir: str | None,
     plot: str | None,
     seed: int,
     as_json: bool,
-    **augmentation: Any,
+    **options: Any,
 ) -> None:
     """Show what is in DATA: images per class, sizes, mean and std, and how a training would change them.
 
     DATA is as for 'train'.
     """
-    given = {name: value for name, value in augmentation.items() if value is not None}
+    how = take_data_options(options)
+    normalize = how.get("normalize", "dataset")
+    given = {name: value for name, value in options.items() if value is not None}
     recipes.Augmentation(**given)  # a mistake fails before TensorFlow loads
     from keras_resnet import jobs
 
     report = jobs.inspect_data(
-        data, data_dir=data_dir, image_size_pixels=image_size, augmentation=given, seed=seed, plot=plot
+        data,
+        image_size_pixels=image_size,
+        augmentation=given,
+        seed=seed,
+        plot=plot,
+        **how,
     )
     if as_json:
         click.echo(json.dumps(report.to_dict()))
@@ -71,6 +77,17 @@ def data(
         + ", ".join(f"{value:.4f}" for value in report.preprocessing.mean)
         + "; std "
         + ", ".join(f"{value:.4f}" for value in report.preprocessing.std)
-        + " of pixel / 255, over the training images",
+        + " of pixel / 255, "
+        + ("over the training images" if normalize == "dataset" else f"the usual constants of {normalize}"),
+        *_describe_turned(*report.turned),
         "augmentation: " + (", ".join(f"{name}={value}" for name, value in changes.items()) or "none"),
+    )
+
+
+def _describe_turned(turned: int, looked_at: int) -> tuple[str, ...]:
+    if not turned:
+        return ()
+    return (
+        f"EXIF: {turned:,} of {looked_at:,} files looked at say that they are to be turned or mirrored for display, which "
+        "training and serving ignore: turn their pixels first (PIL.ImageOps.exif_transpose)",
     )

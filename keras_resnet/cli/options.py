@@ -158,18 +158,36 @@ DATA_DIR = click.option(
 
 MEMORY_LIMIT = click.option(
     "--memory-limit",
+    "memory_limit_bytes",
     type=Amount(),
     help="Bytes that the images may take; above, a TFDS set is streamed from its files.  [default: 8 GiB]",
 )
 ON_ERROR = click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
-    default="stop",
-    help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.",
+    help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.  [default: stop]",
 )
 NORMALIZE = click.option(
-    "--normalize", type=click.Choice(recipes.NORMALIZATIONS), default="dataset", help="Whose mean and std."
+    "--normalize", type=click.Choice(recipes.NORMALIZATIONS), help="Whose mean and std.  [default: dataset]"
 )
+
+RESIZE = click.option(
+    "--resize",
+    type=click.Choice(recipes.RESIZES),
+    default="host",
+    help="Where training images come to the network's size; 'device' sends them as they are stored.",
+)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options of how data is read, as arguments of the jobs; None where not given."""
+    return DATA_DIR(MEMORY_LIMIT(ON_ERROR(NORMALIZE(command))))
+
+
+def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Takes what `data_options` gave out of a command's options and returns it for a job, whose defaults stay its own."""
+    given = {name: options.pop(name) for name in ("memory_limit_bytes", "on_error", "normalize")}
+    return {"data_dir": options.pop("data_dir"), **{k: value for k, value in given.items() if value is not None}}
 
 
 class InputShape(click.ParamType):

@@ -11,12 +11,12 @@ from keras_resnet import recipes, specs
 from keras_resnet.cli.options import (
     DATA_DIR,
     IMAGE_SIZE,
-    MEMORY_LIMIT,
-    NORMALIZE,
-    ON_ERROR,
+    RESIZE,
     TRAIN_SIZE,
     CountOrAll,
+    data_options,
     recipe_options,
+    take_data_options,
 )
 from keras_resnet.errors import InputError
 
@@ -24,21 +24,13 @@ from keras_resnet.errors import InputError
 @click.command()
 @click.argument("data")
 @click.option("--model", help="See 'keras-resnet models'.  [default: resnet20_cifar up to 64 pixels, else resnet18]")
-@click.option("--from", "search_dir", type=click.Path(), help="A search: train its winner, by its recipe.")
+@click.option("--from", "search_dir", type=click.Path(), help="A search: train its winner, by its recipe, on its data.")
 @click.option("--run-dir", type=click.Path(), help="New folder.  [default: runs/MODEL_DATA_seedSEED]")
 @IMAGE_SIZE
 @TRAIN_SIZE
 @click.option("--test-size", type=CountOrAll(), default="all", help="Test images, drawn by the seed.")
-@DATA_DIR
-@MEMORY_LIMIT
-@ON_ERROR
-@NORMALIZE
-@click.option(
-    "--resize",
-    type=click.Choice(recipes.RESIZES),
-    default="host",
-    help="Where training images come to the network's size; 'device' sends them as they are stored.",
-)
+@data_options
+@RESIZE
 @recipe_options
 def train(
     data: str,
@@ -48,12 +40,8 @@ def train(
     image_size: tuple[int, int] | None,
     train_size: int | str,
     test_size: int | str,
-    data_dir: str | None,
-    memory_limit: int | None,
-    on_error: str,
-    normalize: str,
     resize: str,
-    **recipe: Any,
+    **options: Any,
 ) -> None:
     """Train a network on DATA and leave a run folder.
 
@@ -64,7 +52,8 @@ def train(
         raise InputError(f"--from brings its own network, so --model must be left out. Received: {model!r}.")
     if model is not None:
         specs.get_spec(model)  # a misspelt name fails before TensorFlow loads
-    given = {name: value for name, value in recipe.items() if value is not None}
+    how = take_data_options(options)
+    given = {name: value for name, value in options.items() if value is not None}
     recipes.Recipe(**given)
     from keras_resnet import jobs
 
@@ -76,13 +65,10 @@ def train(
         image_size_pixels=image_size,
         train_size=None if train_size == "all" else int(train_size),
         test_size=None if test_size == "all" else int(test_size),
-        data_dir=data_dir,
-        memory_limit_bytes=memory_limit,
-        on_error=on_error,
-        normalize=normalize,
         resize=resize,
         recipe=given,
         verbose=1,
+        **how,
     )
     test, seconds = run.record["test"], run.record["seconds"]["total"]
     click.echo(

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from keras_resnet.cli.options import DATA_DIR, IMAGE_SIZE, RECIPE_NAMES, TRAIN_SIZE, Amount, search_recipe_options
+from keras_resnet.cli.options import (
+    IMAGE_SIZE,
+    RECIPE_NAMES,
+    TRAIN_SIZE,
+    Amount,
+    data_options,
+    search_recipe_options,
+    take_data_options,
+)
 from keras_resnet.cli.tables import make_table
 
 
@@ -26,7 +34,7 @@ from keras_resnet.cli.tables import make_table
 @click.option("--search-dir", type=click.Path(), help="New, or to go on with.  [default: searches/DATA_TUNER_seedSEED]")
 @IMAGE_SIZE
 @TRAIN_SIZE
-@DATA_DIR
+@data_options
 @click.option("--validation-split", type=float, help="Part of the training images that scores a trial.  [default: 0.2]")
 @search_recipe_options
 def search(
@@ -42,7 +50,7 @@ def search(
     trains the winner. KERASTUNER_TUNER_ID, _ORACLE_IP and _ORACLE_PORT spread it over machines.
     """
     given = {key: options.pop(key) for key in RECIPE_NAMES if options.get(key) is not None}
-    options = {key: value for key, value in options.items() if key not in RECIPE_NAMES}
+    options = {**take_data_options(options), **{k: v for k, v in options.items() if k not in RECIPE_NAMES}}
     from keras_resnet.jobs import search as search_job
     from keras_resnet.search import parse_space
 

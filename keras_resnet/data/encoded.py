@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +67,9 @@ def find_undecodable(split: Split, *, what: str = "decoding", first_only: bool =
         split: the images; of an array none fails.
         what: shown beside the progress bar.
         first_only: whether to stop at the first.
+
+    Raises:
+        InputError: a stream's record file is damaged (its path): which images those behind are cannot be told.
     """
     from tqdm import tqdm
 
@@ -80,6 +83,8 @@ def find_undecodable(split: Split, *, what: str = "decoding", first_only: bool =
     expected = 0
     with tqdm(total=len(split), desc=what, unit=" images", leave=False, disable=None) as bar:
         for index in itertools.chain(dataset.ignore_errors().as_numpy_iterator(), [len(split)]):
+            if expected < int(index) and split.stream is not None and not failed:
+                split.stream.check_files()  # a damaged file looks as if its images could not be decoded
             for missing in range(expected, int(index)):
                 failed.append((missing, *_explain(split, missing)))
                 if first_only:
@@ -97,12 +102,15 @@ def check_decodable(split: Split) -> None:
 
 @contextlib.contextmanager
 def naming_undecodable(*splits: Split | None) -> Iterator[None]:
-    """Turns TensorFlow's error about an image that cannot be decoded into one that names the file."""
+    """Turns TensorFlow's error about an image that cannot be decoded, or a damaged record file, into one that names it."""
+    unreadable = (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError)
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
+    except (*unreadable, tf.errors.DataLossError) as error:
         for split in splits:
             try:
+                if split is not None and split.stream is not None:
+                    split.stream.check_files()
                 if split is not None:
                     check_decodable(split)
             except InputError as undecodable:
@@ -117,16 +125,21 @@ def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split
         failed = find_undecodable(split, what=f"decoding the {part} images once")
         kept.append(split.take(np.setdiff1d(np.arange(len(split)), [index for index, _, _ in failed])))
         skipped += failed
-    if skipped:
+    warn_skipped(name, [f"{image} ({reason})" for _, image, reason in skipped], len(train) + len(test))
+    return kept[0], kept[1], tuple(image for _, image, _ in skipped)
+
+
+def warn_skipped(name: str, images: Sequence[str], total: int) -> None:
+    """A line of the log that counts the images that could not be decoded, of `total`, if there are any."""
+    if images:
         log.warning(
             "%s: %d of %d images could not be decoded and were skipped: %s%s",
             name,
-            len(skipped),
-            len(train) + len(test),
-            "; ".join(f"{image} ({reason})" for _, image, reason in skipped[:_NAMED_IN_LOG]),
-            "; ..." if len(skipped) > _NAMED_IN_LOG else "",
+            len(images),
+            total,
+            "; ".join(images[:_NAMED_IN_LOG]),
+            "; ..." if len(images) > _NAMED_IN_LOG else "",
         )
-    return kept[0], kept[1], tuple(image for _, image, _ in skipped)
 
 
 def _explain(split: Split, index: int) -> tuple[str, str]:

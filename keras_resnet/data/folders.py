@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,19 @@ from keras_resnet.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I")  # Pillow's names for one-channel images
+UPRIGHT = 1  # of EXIF's eight orientations
+_ORIENTATION = 0x0112  # its tag
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded."""
+
+    size: tuple[int, int]  # (height, width), as stored
+    mode: str  # Pillow's
+    orientation: int  # EXIF's, which TensorFlow, Keras and torchvision ignore when they decode
 
 
 def load_folder(
@@ -61,20 +74,47 @@ def load_folder(
     skipped: tuple[str, ...] = ()
     if on_error == "skip":
         train, test, skipped = drop_undecodable(train, test, name)
-    sizes, gray, deep = set(), True, 0
+    sizes, gray, deep, turned = set(), True, 0, []
     for file in (*train.images, *test.images):
-        file_size, mode = read_header(file)
-        sizes.add(file_size)
-        gray = gray and mode in GRAY_MODES
-        deep += mode.startswith("I")
+        header = read_header(file)
+        sizes.add(header.size)
+        gray = gray and header.mode in GRAY_MODES
+        deep += header.mode.startswith("I")
+        if header.orientation != UPRIGHT:
+            turned.append(file)
+    warn_turned(name, turned, len(train) + len(test))
     if deep:
         log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", name, deep)
     size = sizes.pop() if len(sizes) == 1 else None
-    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped)
+    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped, len(turned))
 
 
-def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
-    """Returns ((height, width), Pillow mode) of a PNG or JPEG file; raises InputError with its path otherwise."""
+def read_orientation(image: Any) -> int:
+    """EXIF's orientation, 1 to 8, of an image that Pillow has opened; 1 is upright, as is what says nothing."""
+    if "exif" not in image.info:  # `getexif` would decode a PNG that has none, in search of one at its end
+        return UPRIGHT
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow fails in many ways on broken EXIF, which is no reason to refuse the pixels
+        return UPRIGHT
+    return orientation if orientation in range(1, 9) else UPRIGHT
+
+
+def warn_turned(name: str, files: Sequence[str], total: int) -> None:
+    """A line of the log that counts the files, of `total`, whose EXIF orientation is not upright, if there are any."""
+    if files:
+        log.warning(
+            "%s: %d of %d images have an EXIF orientation other than 1, such as %s; it is ignored and their pixels are "
+            "taken as stored, on the side or head first: turn them first (PIL.ImageOps.exif_transpose)",
+            name,
+            len(files),
+            total,
+            show_path(files[0]),
+        )
+
+
+def read_header(path: str | Path) -> Header:
+    """Reads the header of a PNG or JPEG file; raises InputError with its path where it is another or broken."""
     from PIL import Image, UnidentifiedImageError
 
     shown = show_path(path)
@@ -84,7 +124,7 @@ def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
                 raise InputError(f"{shown} must be a PNG or JPEG image. Received: {image.format}.")
             if image.mode == "CMYK":
                 raise InputError(f"{shown} must be in gray or RGB colours. Received: CMYK.")
-            return (image.height, image.width), image.mode
+            return Header((image.height, image.width), image.mode, read_orientation(image))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"There is no image at {shown}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

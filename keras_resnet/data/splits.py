@@ -56,6 +56,7 @@ class ImageData:
     channels: int
     image_size_pixels: tuple[int, int] | None  # (height, width) if all images have the same
     skipped: tuple[str, ...] = ()  # images that could not be decoded and were left out, as asked for
+    turned: int = 0  # files of a folder whose EXIF orientation, which is ignored, is not upright
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:

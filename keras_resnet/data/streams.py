@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +29,10 @@ class Stream:
     lengths: tuple[int, ...]  # examples of each file
     parse: Callable[[Any], tuple[Any, Any]]  # a record to (encoded image, int64 label)
     bytes_per_example: float  # on average
+
+    def check_files(self) -> None:
+        """Raises InputError naming the first file that is damaged, and its record."""
+        check_record_files(self.name, self.files, self.lengths)
 
     @property
     def buffer_images(self) -> int:
@@ -75,6 +82,47 @@ def read_shuffled(stream: Stream, places: np.ndarray) -> Callable[[Any, Any], tf
         return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
     return read
+
+
+def check_record_files(name: str, files: Sequence[str], lengths: Sequence[int]) -> None:
+    """Reads TFRecord files from end to end; raises InputError naming the first that is damaged, and its record.
+
+    A record carries checksums of its length and bytes. What comes after a damaged one cannot be found, and a file that
+    ends between two records, or within a record's first bytes, looks whole to TensorFlow: so records are counted too.
+
+    Args:
+        name: of the set, opens the message.
+        files: their paths.
+        lengths: how many records each must have.
+    """
+    for path, length in zip(files, lengths, strict=True):
+        found = 0
+        try:
+            for _ in tf.data.TFRecordDataset(path):
+                found += 1
+            if found == length:
+                continue
+            reason = "it ends there" if found < length else "it has more"
+        except tf.errors.OpError as error:
+            reason = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message.splitlines()[0])
+        raise InputError(
+            f"{name}: a record file must be as it was written. Received: {path}, damaged after record {found:,} of "
+            f"{length:,} ({reason}). The records behind cannot be trusted, so none are skipped: copy the file again "
+            f"from where it is whole, or delete {os.path.dirname(path)} and prepare the set again."
+        )
+
+
+@contextlib.contextmanager
+def naming_damaged(name: str, files: Sequence[str], lengths: Sequence[int]) -> Iterator[None]:
+    """Turns TensorFlow's errors, which name no file, into one that does, where a record file is damaged."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        try:
+            check_record_files(name, files, lengths)
+        except InputError as damaged:
+            raise damaged from error
+        raise
 
 
 def _check_ascending(stream: Stream, places: np.ndarray) -> None:

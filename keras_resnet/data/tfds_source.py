@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -12,11 +13,12 @@ from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet.data.cache import load_or_make
-from keras_resnet.data.encoded import drop_undecodable
+from keras_resnet.data.encoded import drop_undecodable, find_undecodable, read_encoded, warn_skipped
 from keras_resnet.data.splits import ImageData, Split
-from keras_resnet.data.streams import Stream, read_in_order
+from keras_resnet.data.streams import Stream, naming_damaged, read_in_order
 from keras_resnet.errors import InputError, suggest
 
 _READ_BATCH = 1024
@@ -39,7 +41,8 @@ def load_tfds(
 
     Raises:
         InputError: unknown name (the nearest), not an image classification set, or not prepared and no network
-            (which folder was looked in and how to prepare it there).
+            (which folder was looked in and how to prepare it there), or a record file is damaged or missing (its
+            path, whatever `on_error` says: what comes after the damage cannot be found).
     """
     import tensorflow_datasets as tfds
 
@@ -139,6 +142,19 @@ def _read(
     fixed = None not in shape
     examples = sum(info.splits[part].num_examples for part in parts)
     size = examples * int(np.prod(shape)) if fixed else sum(info.splits[part].num_bytes for part in parts)
+
+    def describe(train: Split, test: Split, skipped: tuple[str, ...]) -> ImageData:
+        return ImageData(
+            name,
+            f"tfds {builder.name} {builder.version}",
+            train,
+            test,
+            tuple(info.features[label].names),
+            shape[-1] or 3,
+            shape[:2] if fixed else None,
+            skipped,
+        )
+
     if size > memory_limit_bytes:
         log.info(
             "%s takes %.1f MiB in memory, above the limit of %.1f MiB (memory_limit_bytes, --memory-limit): it is "
@@ -149,34 +165,79 @@ def _read(
         )
         read = [_open_stream(builder, part, image, label) for part in parts]
     elif fixed:
-        read = [_load_pixels(builder, part, image, label) for part in parts]
+        loaded = [_load_pixels(builder, part, image, label, on_error) for part in parts]
+        return describe(*_drop(loaded, parts, builder, split, name))
     else:
         read = [_read_split(builder, part, image, label, fixed=False) for part in parts]
     train, test = read if test_name is not None else split(read[0])
-    skipped: tuple[str, ...] = ()
-    if on_error == "skip" and train.encoded:
-        train, test, skipped = drop_undecodable(train, test, name)
-    return ImageData(
-        name,
-        f"tfds {builder.name} {builder.version}",
-        train,
-        test,
-        tuple(info.features[label].names),
-        shape[-1] or 3,
-        shape[:2] if fixed else None,
-        skipped,
-    )
+    if on_error == "skip":
+        return describe(*drop_undecodable(train, test, name))
+    return describe(train, test, ())
 
 
-def _load_pixels(builder: Any, part: str, image: str, label: str) -> Split:
-    """The split as pixels, from the cache on disk or decoded now."""
+def _load_pixels(builder: Any, part: str, image: str, label: str, on_error: str) -> tuple[Split, np.ndarray]:
+    """The split as pixels, from the cache on disk or decoded now, and the indices of those that cannot be decoded.
+
+    These are black. Raises InputError naming the first unless they are to be skipped.
+    """
+
+    def name(index: int) -> str:
+        return f"example {index} of {builder.name} {part}"
 
     def make() -> dict[str, np.ndarray]:
-        read = _read_split(builder, part, image, label, fixed=True)
+        try:
+            read = _read_split(builder, part, image, label, fixed=True)
+        except tf.errors.OpError as error:  # which names no image
+            encoded = _read_split(builder, part, image, label, fixed=False)
+            failed = find_undecodable(
+                encoded, what=f"decoding {builder.name} {part} once", first_only=on_error != "skip"
+            )
+            if not failed:
+                raise
+            if on_error != "skip":
+                ((index, _, reason),) = failed
+                raise InputError(f"{name(index)} could not be decoded as a PNG or JPEG image: {reason}") from error
+            undecodable = np.array([index for index, _, _ in failed])
+            kept = np.setdiff1d(np.arange(len(encoded)), undecodable)
+            feature = builder.info.features[image]
+            images = np.zeros((len(encoded), *feature.shape), np.uint8)
+            pixels = read_encoded(encoded.take(kept)).map(lambda _, contents: feature.decode_example(contents))
+            for index, decoded in zip(kept, pixels.as_numpy_iterator(), strict=True):
+                images[index] = decoded
+            return {"images": images, "labels": encoded.labels, "undecodable": undecodable}
         return {"images": read.images, "labels": read.labels}
 
     arrays = load_or_make(_cache_name(builder, part), _describe_files(builder, part, image, label), make)
-    return Split(arrays["images"], arrays["labels"])
+    undecodable = np.array(arrays.get("undecodable", ()), np.int64)
+    if len(undecodable) and on_error != "skip":
+        raise InputError(f"{name(int(undecodable[0]))} could not be decoded as a PNG or JPEG image.")
+    return Split(arrays["images"], arrays["labels"]), undecodable
+
+
+def _drop(
+    loaded: list[tuple[Split, np.ndarray]],
+    parts: list[str],
+    builder: Any,
+    split: Callable[[Split], tuple[Split, Split]],
+    name: str,
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Training and test images without those that cannot be decoded; every other is where it would be with them."""
+    skipped = tuple(
+        f"example {index} of {builder.name} {part}"
+        for part, (_, undecodable) in zip(parts, loaded, strict=True)
+        for index in undecodable
+    )
+    warn_skipped(name, skipped, sum(len(images) for images, _ in loaded))
+    if not skipped:
+        train, test = (images for images, _ in loaded) if len(loaded) == 2 else split(loaded[0][0])
+        return train, test, skipped
+    if len(loaded) == 2:
+        train, test = (images.take(np.setdiff1d(np.arange(len(images)), undecodable)) for images, undecodable in loaded)
+        return train, test, skipped
+    ((images, undecodable),) = loaded
+    halves = split(Split(np.arange(len(images)), images.labels))
+    train, test = (images.take(np.setdiff1d(half.images, undecodable)) for half in halves)
+    return train, test, skipped
 
 
 def _cache_name(builder: Any, part: str) -> str:
@@ -186,7 +247,14 @@ def _cache_name(builder: Any, part: str) -> str:
 def _describe_files(builder: Any, part: str, image: str, label: str) -> dict[str, Any]:
     """What a cached copy of a split depends on: the set, and the very files it was prepared into."""
     info = builder.info.splits[part]
-    files = [os.stat(path) for path in info.filepaths]
+    try:
+        files = [os.stat(path) for path in info.filepaths]
+    except OSError as error:
+        raise InputError(
+            f"{builder.name} {part}: every record file must be there. Received: {error.filename}, which is not "
+            f"({error.strerror}); copy it from where the set is whole, or delete {builder.data_path} and prepare the set "
+            "again."
+        ) from error
     return {
         "set": builder.info.full_name,
         "part": part,
@@ -229,17 +297,19 @@ def _open_stream(builder: Any, part: str, image: str, label: str) -> Split:
 
 
 def _read_labels(stream: Stream, places: np.ndarray) -> np.ndarray:
-    import tensorflow as tf
-
     dataset = read_in_order(stream, places).map(lambda _, record: stream.parse(record)[1], tf.data.AUTOTUNE)
     labels = np.empty(len(places), np.int64)
     done = 0
-    with _progress(len(places), f"reading the labels of {stream.name}") as bar:
+    with (
+        naming_damaged(stream.name, stream.files, stream.lengths),
+        _progress(len(places), f"reading the labels of {stream.name}") as bar,
+    ):
         for batch in dataset.batch(_READ_BATCH).as_numpy_iterator():
             labels[done : done + len(batch)] = batch
             done += len(batch)
             bar.update(len(batch))
     if done != len(places):
+        stream.check_files()
         raise InputError(f"{stream.name} should have {len(places)} examples. Received: {done}; prepare it again.")
     return labels
 
@@ -248,6 +318,13 @@ def _progress(total: int, what: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit=" images", leave=False, disable=None)
+
+
+def _naming_damaged(builder: Any, part: str) -> contextlib.AbstractContextManager[None]:
+    if builder.info.file_format.value != "tfrecord":
+        return contextlib.nullcontext()
+    info = builder.info.splits[part]
+    return naming_damaged(f"{builder.name} {part}", list(map(os.fspath, info.filepaths)), info.shard_lengths)
 
 
 def _read_split(builder: Any, part: str, image: str, label: str, *, fixed: bool) -> Split:
@@ -266,7 +343,7 @@ def _read_split(builder: Any, part: str, image: str, label: str, *, fixed: bool)
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     done = 0
-    with _progress(number, f"reading {builder.name} {part}") as bar:
+    with _naming_damaged(builder, part), _progress(number, f"reading {builder.name} {part}") as bar:
         for batch in tfds.as_numpy(dataset):
             count = len(batch[label])
             images[done : done + count] = batch[image]

@@ -12,8 +12,8 @@ import numpy as np
 from keras_resnet import data as data_module
 from keras_resnet import plots
 from keras_resnet.data import ImageData, Split
-from keras_resnet.data.describe import count_bytes, count_classes, measure_sizes
-from keras_resnet.data.encoded import hold_in_memory
+from keras_resnet.data.describe import count_bytes, count_classes, count_turned, measure_sizes
+from keras_resnet.data.encoded import hold_in_memory, naming_undecodable
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
 from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, Preprocessing, default_recipe
@@ -36,6 +36,7 @@ class DataReport:
     largest: tuple[int, int]
     stored_bytes: int  # of training and test images
     stored: str  # "in memory" or "in files"
+    turned: tuple[int, int]  # images whose EXIF orientation, which is ignored, is not upright, of how many looked at
     preprocessing: Preprocessing  # as a training would have it, with mean and std
     augmentation: Augmentation  # as a training would have it
 
@@ -50,6 +51,9 @@ def inspect_data(
     data: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
+    memory_limit_bytes: int | None = None,
+    on_error: str = "stop",
+    normalize: str = "dataset",
     image_size_pixels: tuple[int, int] | None = None,
     augmentation: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -60,6 +64,9 @@ def inspect_data(
     Args:
         data: as for `load_data`.
         data_dir: where TFDS sets are.
+        memory_limit_bytes: of the images, as for `load_data`.
+        on_error: "stop" or "skip" what cannot be decoded, as for `load_data`.
+        normalize: mean and std, as for `compute_preprocessing`.
         image_size_pixels: (height, width) of the network's input; by default as in `train`.
         augmentation: the fields that differ from the default for this data.
         seed: of the images that are shown and of their augmentation.
@@ -70,17 +77,19 @@ def inspect_data(
         SaveError: the picture could not be written.
     """
     given = Augmentation(**augmentation or {})  # a mistake fails before minutes go into reading data
-    images = data_module.load_data(data, data_dir=data_dir)
+    images = data_module.load_data(data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error)
     default = default_recipe(images.name, len(images.train)).augmentation
     chosen = Augmentation.from_dict(
         {**default.to_dict(), **{name: getattr(given, name) for name in augmentation or {}}}
     )
-    preprocessing = data_module.compute_preprocessing(images, images.train, image_size_pixels)
+    preprocessing = data_module.compute_preprocessing(images, images.train, image_size_pixels, normalize=normalize)
     sizes = [count_bytes(split) for split in (images.train, images.test)]
-    smallest, largest = measure_sizes(images.train)
-    if plot is not None:
-        figure = _draw(images, preprocessing, chosen, seed)
-        write_beside(plot, lambda path: plots.save_figure(figure, path))
+    with naming_undecodable(images.train):
+        smallest, largest = measure_sizes(images.train)
+        turned = count_turned(images)
+        if plot is not None:
+            figure = _draw(images, preprocessing, chosen, seed)
+            write_beside(plot, lambda path: plots.save_figure(figure, path))
     return DataReport(
         images.name,
         images.source,
@@ -91,6 +100,7 @@ def inspect_data(
         largest,
         sum(number for number, _ in sizes),
         sizes[0][1],
+        turned,
         preprocessing,
         chosen,
     )

@@ -13,7 +13,7 @@ from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.encoded import naming_undecodable
-from keras_resnet.data.folders import read_header
+from keras_resnet.data.folders import UPRIGHT, read_header, warn_turned
 from keras_resnet.errors import InputError
 from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.jobs.train_job import draw_test
@@ -132,8 +132,7 @@ def predict(
             f"Received: a run with {run.preprocessing.channels} channels."
         )
     names = [os.fspath(path) for path in paths]
-    for name in names:
-        read_header(name)
+    warn_turned("predict", [name for name in names if read_header(name).orientation != UPRIGHT], len(names))
     model = load_model(run.model_path)
     split = Split(np.array(names), np.zeros(len(names), np.int64))
     dataset = data_module.make_eval_dataset(split, run.preprocessing, batch_size=batch_size)

@@ -28,6 +28,8 @@ _TRIAL_FILE = "trial.json"  # KerasTuner's
 _FORMAT = 1
 # What may differ when a search is gone on with: more trials, and how the work is divided.
 _MAY_CHANGE = ("trials",)
+# Of what may not be in the record of an older search.
+_DATA_DEFAULTS = {"memory_limit_bytes": None, "on_error": "stop", "normalize": "dataset"}
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class SearchFolder:
                     f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}."
                 )
             return None
+        record["request"] = {**_DATA_DEFAULTS, **record["request"]}
         differences = list(_differences(record["request"], request))
         if differences:
             raise InputError(
@@ -245,6 +248,12 @@ def make_candidates(record: Mapping[str, Any]) -> Candidates:
         budget=Budget.from_dict(plan["budget"]),
         augment=True,
     )
+
+
+def get_data_options(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the data of a search is read: `data_dir`, `memory_limit_bytes`, `on_error`, and `normalize`."""
+    request = {**_DATA_DEFAULTS, **record["request"]}
+    return {name: request[name] for name in ("data_dir", *_DATA_DEFAULTS)}
 
 
 def get_preprocessing(record: Mapping[str, Any]) -> Preprocessing:

@@ -65,6 +65,9 @@ def search(
     image_size_pixels: tuple[int, int] | None = None,
     train_size: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    memory_limit_bytes: int | None = None,
+    on_error: str = "stop",
+    normalize: str = "dataset",
     recipe: Mapping[str, Any] | None = None,
     chief_timeout: float = 60.0,
     on_change: Callable[[tuple[TrialResult, ...]], object] | None = None,
@@ -94,6 +97,9 @@ def search(
         image_size_pixels: (height, width) of the network's input; by default the images' own, 224x224 if they differ.
         train_size: number of training images drawn by the seed; by default all.
         data_dir: where TFDS sets are.
+        memory_limit_bytes: of the images, of each worker, as for `load_data`.
+        on_error: "stop" or "skip" what cannot be decoded, as for `load_data`.
+        normalize: mean and std, as for `compute_preprocessing`.
         recipe: fields of a `Recipe` that differ from the default for this data; `epochs` is that of a whole trial.
         chief_timeout: seconds to wait for an answer of the chief.
         on_change: called with all trials whenever one has changed.
@@ -130,6 +136,9 @@ def search(
     request = {
         "data": absolute_data(data),
         "data_dir": os.path.abspath(data_dir) if data_dir is not None else None,
+        "memory_limit_bytes": memory_limit_bytes,
+        "on_error": on_error,
+        "normalize": normalize,
         "tuner": tuner,
         "objective": objective,
         "trials": trials,

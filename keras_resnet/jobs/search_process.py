@@ -25,13 +25,15 @@ def plan(request_path: str, plan_path: str) -> int:
     """Loads the data once and decides all that trials share."""
     from keras_resnet import data as data_module
     from keras_resnet.jobs.run_folder import RESULT_PACKAGES, describe_data, describe_machine
-    from keras_resnet.jobs.search_folder import make_candidates
+    from keras_resnet.jobs.search_folder import get_data_options, make_candidates
     from keras_resnet.jobs.train_job import draw_training
     from keras_resnet.versions import describe_versions
 
     request = json.loads(Path(request_path).read_text("utf-8"))
     memory = request.pop("default_memory")
-    images = data_module.load_data(request["data"], data_dir=request["data_dir"])
+    how = get_data_options({"request": request})
+    normalize = how.pop("normalize")
+    images = data_module.load_data(request["data"], **how)
     train_size = request["train_size"]
     default = default_recipe(images.name, train_size or len(images.train))
     recipe = Recipe.from_dict({**default.to_dict(), "validation_split": SEARCH_VALIDATION_SPLIT, **request["recipe"]})
@@ -41,7 +43,7 @@ def plan(request_path: str, plan_path: str) -> int:
         )
     train, validation = draw_training(images, train_size, recipe)
     size = request["image_size_pixels"]
-    preprocessing = data_module.compute_preprocessing(images, train, tuple(size) if size else None)
+    preprocessing = data_module.compute_preprocessing(images, train, tuple(size) if size else None, normalize=normalize)
     record = {
         "request": request,
         "plan": {
@@ -50,6 +52,7 @@ def plan(request_path: str, plan_path: str) -> int:
             "preprocessing": preprocessing.to_dict(),
             "recipe": recipe.to_dict(),
             "budget": {**request["budget"], "max_memory": request["budget"]["max_memory"] or memory},
+            "skipped_images": list(images.skipped),
             "train_images": len(train),
             "validation_images": len(validation) if validation is not None else 0,
             "versions": describe_versions(*RESULT_PACKAGES),
@@ -95,7 +98,7 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
     from keras_resnet import data as data_module
     from keras_resnet.data import ImageData, Split
     from keras_resnet.data.encoded import naming_undecodable
-    from keras_resnet.jobs.search_folder import TRIALS_FOLDER, SearchFolder, get_preprocessing
+    from keras_resnet.jobs.search_folder import TRIALS_FOLDER, SearchFolder, get_data_options, get_preprocessing
     from keras_resnet.jobs.train_job import draw_training, get_class_weights
     from keras_resnet.search import HyperResNet, Tuner, make_oracle
 
@@ -103,7 +106,9 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
     record = SearchFolder(folder).read()
     assert record is not None
     preprocessing, recipe = get_preprocessing(record), candidates.recipe
-    images: ImageData = data_module.load_data(request["data"], data_dir=request["data_dir"])
+    how = get_data_options(record)
+    del how["normalize"]  # what came of it is in `preprocessing`
+    images: ImageData = data_module.load_data(request["data"], **how)
     train, validation = draw_training(images, request["train_size"], recipe)
     assert validation is not None
     held_out: Split = validation

@@ -36,7 +36,7 @@ from keras_resnet.jobs.run_folder import (
     describe_machine,
     load_run,
 )
-from keras_resnet.jobs.search_folder import Search, absolute_data, get_preprocessing, load_search
+from keras_resnet.jobs.search_folder import Search, absolute_data, get_data_options, get_preprocessing, load_search
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
@@ -135,8 +135,8 @@ def train(
     test_size: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     memory_limit_bytes: int | None = None,
-    on_error: str = "stop",
-    normalize: str = "dataset",
+    on_error: str | None = None,
+    normalize: str | None = None,
     resize: str = "host",
     recipe: Recipe | Mapping[str, Any] | None = None,
     verbose: int | str = "auto",
@@ -149,15 +149,16 @@ def train(
     Args:
         data: as for `load_data`.
         model: a spec or a name; by default `resnet20_cifar` for images up to 64 pixels, `resnet18` above.
-        search_dir: a search, whose winner is trained instead, by its recipe; what `recipe` says comes first.
+        search_dir: a search, whose winner is trained instead, by its recipe, on data read as the search did; what is
+            given here comes first.
         run_dir: a new or empty folder; by default `runs/{model}_{data}_seed{seed}`.
         image_size_pixels: (height, width) of the network's input; by default the images' own, 224x224 if they differ.
         train_size: number of training images drawn by the seed; by default all.
         test_size: number of test images drawn by the seed; by default all.
         data_dir: where TFDS sets are.
         memory_limit_bytes: of the images, as for `load_data`.
-        on_error: "stop" or "skip" what cannot be decoded, as for `load_data`.
-        normalize: mean and std, as for `compute_preprocessing`.
+        on_error: "stop" (the default) or "skip" what cannot be decoded, as for `load_data`.
+        normalize: mean and std, as for `compute_preprocessing`; by default "dataset".
         resize: "host", or "device": training images travel as they are stored, and come to the network's size beside
             the network, on its device. The saved network is the same.
         recipe: a whole `Recipe`, or a mapping of the fields that differ from the default for this data.
@@ -174,6 +175,11 @@ def train(
     found = load_search(search_dir) if search_dir is not None else None
     if found is not None:
         model, image_size_pixels, recipe = _take_winner(found, data, model, image_size_pixels, recipe)
+        searched = get_data_options(found.record)
+        data_dir = data_dir if data_dir is not None else searched["data_dir"]
+        memory_limit_bytes = memory_limit_bytes if memory_limit_bytes is not None else searched["memory_limit_bytes"]
+        on_error, normalize = on_error or searched["on_error"], normalize or searched["normalize"]
+    on_error, normalize = on_error or "stop", normalize or "dataset"
     spec = get_spec(model) if isinstance(model, str) else model
     if spec is not None and (spec.rank != 2 or spec.block == "custom"):
         raise InputError(
