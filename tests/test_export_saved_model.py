@@ -1197,3 +1197,24 @@ def test_every_kind_of_file_is_decoded_as_pillow_does(kind, channels):
     limit = 4 if "jpeg" in kind else 1.5 * (channels == 1)
     assert np.abs(found - wanted).max() <= limit
     assert np.abs(found - wanted).mean() < 1
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "serve_float", "features"])
+def test_tensorflow_fuses_what_is_served(tmp_path, export, signature):
+    """Every convolution with its bias, and the first of each block with its ReLU: nothing keeps the optimizer away."""
+    served = Server(export(_network(), tmp_path, COLOUR))
+    definition = served.signatures[signature]
+    (images,) = definition.inputs.values()
+    image = _images(2, 8, 10).astype(tf.as_dtype(images.dtype).as_numpy_dtype)
+    found = config_pb2.RunMetadata()
+    served.session.run(
+        [tensor.name for tensor in definition.outputs.values()],
+        {images.name: image},
+        options=config_pb2.RunOptions(output_partition_graphs=True),
+        run_metadata=found,
+    )
+    nodes = [node for graph in found.partition_graphs for node in graph.node]
+    fused = [[op.decode() for op in node.attr["fused_ops"].list.s] for node in nodes if "Conv2D" in node.op]
+    assert len(fused) == 6  # the stem, two in each block, a shortcut
+    assert all(ops[0] == "BiasAdd" for ops in fused), fused
+    assert sum("Relu" in ops for ops in fused) >= 3, fused
