@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import crop
-from keras_resnet.data.augment import make_augment
+from keras_resnet.data.augment import draw_mirrored, make_augment
 from keras_resnet.data.balance import draw_balanced
 from keras_resnet.data.encoded import stored_bytes
-from keras_resnet.data.preprocess import decode, normalise, preprocess, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalise, normalise_lines, preprocess, resize_with_pad
 from keras_resnet.data.splits import Split
 from keras_resnet.data.streams import read_in_order, read_shuffled
 from keras_resnet.errors import InputError, check_choice, is_count
@@ -102,7 +103,8 @@ def make_train_dataset(
     read = (_stream_batches if split.stream is not None else _gather_batches)(
         split, steps, seed=seed, sampling=sampling, shard=(index, count)
     )
-    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize)
+    largest = -(-(number // count + (index < number % count)) // steps)
+    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize, largest)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
 
@@ -110,8 +112,7 @@ def make_train_dataset(
         epoch = epoch_counter.assign_add(1)
         return read(epoch, tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0))
 
-    dataset = tf.data.Dataset.range(1).flat_map(next_epoch)
-    dataset = dataset.map(prepare, tf.data.AUTOTUNE)
+    dataset = prepare(tf.data.Dataset.range(1).flat_map(next_epoch))
     if not first_step:
         # flat_map hides how many batches there are; Keras shows it in its progress bar.
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -134,20 +135,14 @@ def make_eval_dataset(
     else:
         fetch = _make_fetch(split)
         dataset = tf.data.Dataset.range(len(split)).batch(batch_size).map(fetch, tf.data.AUTOTUNE)
-    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize)
+    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize, batch_size)
     no_seed = tf.zeros((2,), tf.int64)
-    dataset = dataset.map(lambda images, labels: prepare(images, labels, no_seed), tf.data.AUTOTUNE)
-    return dataset.prefetch(PREFETCH_BATCHES)
+    return prepare(dataset.map(lambda images, labels: (images, labels, no_seed))).prefetch(PREFETCH_BATCHES)
 
 
 def _check_source(split: Split, preprocessing: Preprocessing, resize: str) -> None:
     check_choice("resize", resize, RESIZES)
     if split.encoded:
-        if resize == "device":
-            raise InputError(
-                "resize='device' takes images that are held as an array of one size. Received: encoded images, which "
-                "have to be decoded and may differ in size; take 'host'."
-            )
         if preprocessing.channels not in (1, 3):
             raise InputError(f"Images are decoded to 1 or 3 channels. Received: {preprocessing.channels}.")
     elif split.images.shape[-1] != preprocessing.channels:
@@ -252,48 +247,102 @@ def _make_fetch(split: Split) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
 
 
 def _make_prepare(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    classes: int | None,
+    resize: str,
+    largest: int,
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """From batches of (stored images, labels, seed), of at most `largest` images, to batches of what the network takes."""
+    if split.encoded:
+        return _prepare_files(split, preprocessing, augmentation, classes, resize, largest)
+    prepare = _prepare_arrays(split, preprocessing, augmentation, classes, resize)
+    return lambda batches: batches.map(prepare, tf.data.AUTOTUNE)
+
+
+def _draw_crops(images: Any, seed: Any) -> tf.Tensor:
+    return crop.draw_numbers(tf.shape(images)[0], seed + tf.constant([_CROP_STREAM, 0], tf.int64))
+
+
+def _whole_levels(images: tf.Tensor) -> tf.Tensor:
+    return images if images.dtype == tf.uint8 else tf.saturate_cast(tf.round(images), tf.uint8)
+
+
+def _prepare_arrays(
     split: Split, preprocessing: Preprocessing, augmentation: Augmentation, classes: int | None, resize: str
 ) -> Callable[[Any, Any, Any], tuple[tf.Tensor, tf.Tensor]]:
-    """A function from (stored images, labels, seed) to what the network takes."""
-    height, width, channels = preprocessing.input_shape
-    augment = make_augment(augmentation, classes=classes)
-    area, from_path = augmentation.resized_crop, split.images.dtype.kind == "U"
+    height, width = preprocessing.image_size_pixels
+    old_height, old_width = split.images.shape[1:3]
+    augment, area = make_augment(augmentation, classes=classes), augmentation.resized_crop
 
-    def draw_crops(images: Any, seed: Any) -> tf.Tensor:
-        return crop.draw_numbers(tf.shape(images)[0], seed + tf.constant([_CROP_STREAM, 0], tf.int64))
-
-    def read_files(images: Any, seed: Any) -> tf.Tensor:
-        def read_one(arguments: tuple[Any, Any]) -> tf.Tensor:
-            image, numbers = arguments
-            contents = tf.io.read_file(image) if from_path else image
-            if area is not None:
-                return crop.crop_encoded(contents, numbers, area, (height, width), channels)
-            return resize_with_pad(decode(contents, channels), height, width)
-
-        # Without a crop no numbers are drawn; what is mapped over needs some all the same.
-        numbers = tf.zeros((tf.shape(images)[0], 4)) if area is None else draw_crops(images, seed)
-        spec = tf.TensorSpec((height, width, channels), tf.float32 if area is None else tf.uint8)
-        return tf.map_fn(read_one, (images, numbers), fn_output_signature=spec)
-
-    def prepare_files(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = augment(read_files(images, seed), labels, seed)
-        return normalise(images, preprocessing), labels
-
-    def prepare_arrays(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        old_height, old_width = images.shape[1:3]
+    def prepare(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if resize == "device":
             if area is not None:
-                images = crop.crop_batch(images, draw_crops(images, seed), area, (old_height, old_width))
+                images = crop.crop_batch(images, _draw_crops(images, seed), area, (old_height, old_width))
             images, labels = augment(images, labels, seed)
-            if images.dtype != tf.uint8:
-                images = tf.saturate_cast(tf.round(images), tf.uint8)
-            return images, labels
+            return _whole_levels(images), labels
         if area is not None:
-            images = crop.crop_batch(images, draw_crops(images, seed), area, (height, width))
+            images = crop.crop_batch(images, _draw_crops(images, seed), area, (height, width))
         elif old_height * old_width > height * width:
             images = resize_with_pad(images, height, width)
         # Otherwise images are enlarged last: everything before works on the small ones.
         images, labels = augment(images, labels, seed)
         return preprocess(images, preprocessing), labels
 
-    return prepare_files if split.encoded else prepare_arrays
+    return prepare
+
+
+def _prepare_files(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    classes: int | None,
+    resize: str,
+    largest: int,
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Numbers are drawn for a batch, images read one by one and put together, which is the only pass over a batch.
+
+    As much as can be is done to each image while it is in the processor's cache.
+    """
+    height, width, channels = preprocessing.input_shape
+    area, from_path = augmentation.resized_crop, split.images.dtype.kind == "U"
+    mirror = augmentation.horizontal_flip and not augmentation.shift_fraction  # shifts come before
+    rest = replace(augmentation, resized_crop=None, horizontal_flip=augmentation.horizontal_flip and not mirror)
+    augment = make_augment(rest, classes=classes)
+    complete = replace(rest, label_smoothing=0.0) == NO_AUGMENTATION  # once it is read: no more changes of pixels
+    normalises = complete and resize == "host"
+    kind = tf.uint8 if not normalises and (complete or area is not None) else tf.float32
+
+    def draw(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, ...]:
+        number = tf.shape(images)[0]
+        numbers = tf.zeros((number, 0)) if area is None else _draw_crops(images, seed)
+        mirrored = draw_mirrored(images, seed) if mirror else tf.zeros((number,), tf.bool)
+        # All batches of one size, for `batch`: where one is smaller by one, its last image comes twice.
+        places = tf.minimum(tf.range(number + tf.cast(number == largest - 1, tf.int32)), number - 1)
+        parts = [tf.gather(part, places) for part in (images, labels, numbers, mirrored)]
+        return (*parts, tf.fill(tf.shape(places), number), tf.repeat(seed[None], tf.size(places), axis=0))
+
+    def read(image: Any, label: Any, numbers: Any, mirrored: Any, number: Any, seed: Any) -> tuple[tf.Tensor, ...]:
+        contents = tf.io.read_file(image) if from_path else image
+        if area is not None:
+            pixels = crop.crop_unrounded(contents, numbers, area, (height, width), channels)
+        else:
+            pixels = resize_with_pad(decode(contents, channels), height, width)
+        if kind == tf.uint8:
+            pixels = tf.cast(pixels + 0.5, tf.uint8)
+        if mirror:
+            pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+        return normalise_lines(pixels, preprocessing) if normalises else pixels, label, number, seed
+
+    def finish(images: Any, labels: Any, number: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = augment(images[: number[0]], labels[: number[0]], seed[0])
+        if resize == "device":
+            return _whole_levels(images), labels
+        return images if normalises else normalise(images, preprocessing), labels
+
+    def prepare(batches: tf.data.Dataset) -> tf.data.Dataset:
+        images = batches.map(draw, tf.data.AUTOTUNE).unbatch().map(read, tf.data.AUTOTUNE)
+        return images.batch(largest).map(finish, tf.data.AUTOTUNE)
+
+    return prepare

@@ -60,6 +60,12 @@ def check_encoded(encoded: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
         return tf.identity(encoded)
 
 
+def is_decodable_jpeg(shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """Whether `check_encoded` takes a JPEG of this (height, width, components): one answer, for where it is at hand."""
+    height, width, components = tf.unstack(tf.cast(shape, tf.int64))
+    return (components <= 3) & (height * width <= max_pixels)
+
+
 def read_shape(encoded: Any) -> tf.Tensor:
     """(height, width, components) int64 from the header of a PNG (components 1) or JPEG; meaningless for other bytes."""
     return tf.cond(
@@ -137,6 +143,18 @@ def normalise(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
     # One multiply-add per value: the constants are folded in float64.
     scale, offset = tf.constant(preprocessing.scale, tf.float32), tf.constant(preprocessing.offset, tf.float32)
     return tf.cast(images, tf.float32) * scale + offset
+
+
+def normalise_lines(image: Any, preprocessing: Preprocessing) -> tf.Tensor:
+    """`normalise(image)` of one float32 (height, width, channels), static: the same numbers, twice as fast.
+
+    Works on whole lines: to spread constants over a last axis of three takes as long as two more passes.
+    """
+    height, width, channels = image.shape
+    scale, offset = (np.tile(values, width) for values in (preprocessing.scale, preprocessing.offset))
+    lines = tf.reshape(image, (height, width * channels))
+    lines = lines * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
+    return tf.reshape(lines, (height, width, channels))
 
 
 def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
