@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet.data.preprocess import check_encoded, decode, is_decodable_jpeg, is_jpeg
+from keras_resnet.data.preprocess import check_shape, decode, is_jpeg
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # least and greatest width / height of a crop, as in torchvision's RandomResizedCrop
 _JPEG_BLOCK = 16  # pixels that JPEG encodes as one, across, with halved colour
@@ -66,7 +66,7 @@ def crop_unrounded(
 
     def jpeg() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)
-        contents = tf.cond(is_decodable_jpeg(shape), lambda: encoded, lambda: check_encoded(encoded))
+        contents = check_shape(encoded, shape)
         top, left, height, width = crop_window(shape[0], shape[1], numbers, area)
         # From the block that holds the left border: libjpeg's rows begin at one, and TensorFlow copies each of another.
         more = left % _JPEG_BLOCK

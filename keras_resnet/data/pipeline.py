@@ -315,28 +315,31 @@ def _prepare_files(
     kind = tf.uint8 if not normalises and (complete or area is not None) else tf.float32
 
     def draw(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, ...]:
-        number = tf.shape(images)[0]
-        numbers = tf.zeros((number, 0)) if area is None else _draw_crops(images, seed)
-        mirrored = draw_mirrored(images, seed) if mirror else tf.zeros((number,), tf.bool)
+        number = tf.shape(images, out_type=tf.int64)[0]
         # All batches of one size, for `batch`: where one is smaller by one, its last image comes twice.
-        places = tf.minimum(tf.range(number + tf.cast(number == largest - 1, tf.int32)), number - 1)
-        parts = [tf.gather(part, places) for part in (images, labels, numbers, mirrored)]
-        return (*parts, tf.fill(tf.shape(places), number), tf.repeat(seed[None], tf.size(places), axis=0))
+        places = tf.minimum(tf.range(number + tf.cast(number == largest - 1, tf.int64)), number - 1)
+        numbers = tf.zeros((number, 1)) if area is None else _draw_crops(images, seed)
+        if mirror:
+            numbers = tf.concat([numbers, tf.cast(draw_mirrored(images, seed), tf.float32)[:, None]], 1)
+        # Few parts: each is taken apart and put together again for every image.
+        facts = tf.repeat(tf.concat([number[None], seed], 0)[None], tf.size(places), 0)
+        return *(tf.gather(part, places) for part in (images, numbers, labels)), facts
 
-    def read(image: Any, label: Any, numbers: Any, mirrored: Any, number: Any, seed: Any) -> tuple[tf.Tensor, ...]:
+    def read(image: Any, numbers: Any, label: Any, facts: Any) -> tuple[tf.Tensor, ...]:
         contents = tf.io.read_file(image) if from_path else image
         if area is not None:
-            pixels = crop.crop_unrounded(contents, numbers, area, (height, width), channels)
+            pixels = crop.crop_unrounded(contents, numbers[:4], area, (height, width), channels)
         else:
             pixels = resize_with_pad(decode(contents, channels), height, width)
         if kind == tf.uint8:
             pixels = tf.cast(pixels + 0.5, tf.uint8)
         if mirror:
-            pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-        return normalise_lines(pixels, preprocessing) if normalises else pixels, label, number, seed
+            pixels = tf.cond(numbers[-1] > 0, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+        return normalise_lines(pixels, preprocessing) if normalises else pixels, label, facts
 
-    def finish(images: Any, labels: Any, number: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = augment(images[: number[0]], labels[: number[0]], seed[0])
+    def finish(images: Any, labels: Any, facts: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        number, seed = facts[0, 0], facts[0, 1:]
+        images, labels = augment(images[:number], labels[:number], seed)
         if resize == "device":
             return _whole_levels(images), labels
         return images if normalises else normalise(images, preprocessing), labels

@@ -47,23 +47,27 @@ def check_encoded(encoded: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """The bytes again, of a file whose first bytes and header say what `decode` takes; otherwise its error."""
     jpeg = is_jpeg(encoded)
     png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
-    height, width, components = tf.unstack(read_shape(encoded))  # before anything is decoded
+    known = tf.debugging.Assert(jpeg | png, ["An image must be a PNG or JPEG. Received bytes of neither."])
+    with tf.control_dependencies([] if known is None else [known]):  # None outside a graph
+        return check_shape(encoded, read_shape(encoded), max_pixels=max_pixels)  # before anything is decoded
+
+
+def check_shape(encoded: Any, shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """The bytes again, of a PNG or JPEG of a (height, width, components) that `decode` takes; otherwise its error.
+
+    Of an int32 shape an `Assert` is one operation, of int64 a branch.
+    """
+    height, width, components = tf.unstack(shape)
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     checks = (
-        tf.debugging.Assert(jpeg | png, ["An image must be a PNG or JPEG. Received bytes of neither."]),
         tf.debugging.Assert(components <= 3, ["A JPEG must be in gray or RGB colours. Received: CMYK."]),
         tf.debugging.Assert(
-            height * width <= max_pixels,
+            pixels <= max_pixels,
             [f"An image must have at most {max_pixels:,} pixels. Received, height and width:", height, width],
         ),
     )
-    with tf.control_dependencies([check for check in checks if check is not None]):  # None outside a graph
+    with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.identity(encoded)
-
-
-def is_decodable_jpeg(shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """Whether `check_encoded` takes a JPEG of this (height, width, components): one answer, for where it is at hand."""
-    height, width, components = tf.unstack(tf.cast(shape, tf.int64))
-    return (components <= 3) & (height * width <= max_pixels)
 
 
 def read_shape(encoded: Any) -> tf.Tensor:
