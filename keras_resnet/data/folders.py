@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,20 +62,22 @@ def load_folder(
     skipped: tuple[str, ...] = ()
     if on_error == "skip":
         train, test, skipped = drop_undecodable(train, test, name)
-    sizes, gray, deep = set(), True, 0
+    sizes, gray, deep, jpeg = set(), True, 0, True
     for file in (*train.images, *test.images):
-        file_size, mode = read_header(file)
+        file_size, mode, file_format = read_header(file)
         sizes.add(file_size)
         gray = gray and mode in GRAY_MODES
         deep += mode.startswith("I")
+        jpeg = jpeg and file_format != "PNG"
     if deep:
         log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", name, deep)
     size = sizes.pop() if len(sizes) == 1 else None
+    train, test = replace(train, jpeg=jpeg), replace(test, jpeg=jpeg)
     return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped)
 
 
-def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
-    """Returns ((height, width), Pillow mode) of a PNG or JPEG file; raises InputError with its path otherwise."""
+def read_header(path: str | Path) -> tuple[tuple[int, int], str, str]:
+    """Returns ((height, width), Pillow mode, Pillow format) of a PNG or JPEG; raises InputError with its path otherwise."""
     from PIL import Image, UnidentifiedImageError
 
     shown = show_path(path)
@@ -84,7 +87,7 @@ def read_header(path: str | Path) -> tuple[tuple[int, int], str]:
                 raise InputError(f"{shown} must be a PNG or JPEG image. Received: {image.format}.")
             if image.mode == "CMYK":
                 raise InputError(f"{shown} must be in gray or RGB colours. Received: CMYK.")
-            return (image.height, image.width), image.mode
+            return (image.height, image.width), image.mode, image.format
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"There is no image at {shown}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -69,8 +69,9 @@ def make_train_dataset(
         classes: how many there are; needed where the augmentation makes labels soft.
         sampling: "uniform", or "balanced": as many images per epoch, but each class equally often (see
             `draw_balanced`).
-        resize: "host", or "device": batches are the uint8 pixels of an array at its own size, for the network that
-            `wrap_for_device` returns.
+        resize: "host", or "device": batches are uint8 pixels, a quarter of the bytes, for the network that
+            `wrap_for_device` returns: of an array at its own size; of files at the network's, each pixel rounded to a
+            whole level, and zeros as padding, of which normalising makes what it makes on the host.
         first_epoch: number of the first epoch, to start in the middle.
         first_step: number of the first batch of that epoch. Keras takes the first iteration for the length of all:
             give `model.fit` the rest of a begun epoch by itself, then a dataset that starts with the next.
@@ -78,8 +79,8 @@ def make_train_dataset(
             or gap, to equally many batches for all; `batch_size` is that of one worker.
 
     Returns:
-        A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,), or float32
-        (batch, classes) where the augmentation makes them soft).
+        A dataset of (images float32 (batch, height, width, channels), or uint8 for "device"; labels int64 (batch,), or
+        float32 (batch, classes) where the augmentation makes them soft).
 
     Raises:
         InputError: no images, a batch size below 1, arrays of another number of channels, soft labels without
@@ -328,7 +329,7 @@ def _prepare_files(
     def read(image: Any, numbers: Any, label: Any, facts: Any) -> tuple[tf.Tensor, ...]:
         contents = tf.io.read_file(image) if from_path else image
         if area is not None:
-            pixels = crop.crop_unrounded(contents, numbers[:4], area, (height, width), channels)
+            pixels = crop.crop_unrounded(contents, numbers[:4], area, (height, width), channels, known=split.jpeg)
         else:
             pixels = resize_with_pad(decode(contents, channels), height, width)
         if kind == tf.uint8:
