@@ -6,7 +6,7 @@ Each round measures ours and the usual one (`tfds -> map(resize_with_pad) -> bat
 which is written first, bare parallel decoding) in steady state. Memory is that of a process of its own. Needs MNIST and
 CIFAR-10 prepared by TFDS (set TFDS_DATA_DIR).
 
-Measured on 2 cores of an AMD EPYC with AVX-512: see the table in README.md. About 6 minutes.
+Measured on 2 cores of an AMD EPYC with AVX-512: see the table in README.md. About 8 minutes, one of which writes the JPEGs.
 """
 
 import argparse

@@ -22,7 +22,8 @@ def wrap_for_device(
 
     Args:
         network: takes what `preprocessing` makes of an image.
-        image_shape: (height, width, channels) of the stored images.
+        image_shape: (height, width, channels) of the stored images; of files, which are decoded to the network's size,
+            that of its input.
         preprocessing: size and normalisation of the network's input.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import keras_resnet
 from keras_resnet import InputError, Preprocessing, jobs, load_data, make_eval_dataset, make_train_dataset
 from keras_resnet.data import Split, class_weights, compute_preprocessing, crop, normalise, preprocess, resize_with_pad
+from keras_resnet.data.augment.geometry import draw_flips
 from keras_resnet.data.balance import draw_balanced
 from keras_resnet.data.preprocess import enlarges_by_products
 from keras_resnet.recipes import Augmentation
@@ -330,9 +332,106 @@ def test_a_job_that_resizes_on_the_device_saves_the_bare_network(npz, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)  # the same images, up to roundings that training spreads
 
 
-def test_what_the_device_cannot_do(files, split):
-    with pytest.raises(InputError, match=r"resize='device' takes images that are held as an array of one size"):
-        make_train_dataset(files, Preprocessing((8, 8), 3, (0.5,) * 3, (0.2,) * 3), resize="device")
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(horizontal_flip=True),
+        Augmentation(resized_crop=(0.3, 1.0), horizontal_flip=True),
+        Augmentation(resized_crop=(0.3, 1.0), horizontal_flip=True, label_smoothing=0.1),
+        CHANGES,
+        Augmentation(horizontal_flip=True, brightness=0.4),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [8, 6])  # 16 images: batches of one size, and of 5 and 6
+def test_the_device_takes_bytes_of_files(files, augmentation, batch_size):
+    preprocessing = Preprocessing((12, 10), 3, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
+    network = keras_resnet.build("resnet8_cifar", preprocessing.input_shape, 2, classifier_activation=None)
+    wrapped = keras_resnet.wrap_for_device(network, preprocessing.input_shape, preprocessing)
+    arguments = {"batch_size": batch_size, "seed": 4, "augmentation": augmentation, "classes": 2}
+    on_host, on_device = (
+        list(make_train_dataset(files, preprocessing, resize=resize, **arguments)) for resize in ("host", "device")
+    )
+    assert len(on_host) == len(on_device) == math.ceil(16 / batch_size)
+    for (prepared, labels), (stored, same_labels) in zip(on_host, on_device, strict=True):
+        assert (stored.dtype, stored.shape[1:]) == (tf.uint8, (12, 10, 3))
+        np.testing.assert_array_equal(labels, same_labels)
+        # Half a level, in units of the standard deviation.
+        np.testing.assert_allclose(wrapped.get_layer("prepare")(stored), prepared, atol=0.501 / 255 / 0.5)
+    ours, theirs = (list(make_eval_dataset(files, preprocessing, batch_size=7, resize=r)) for r in ("host", "device"))
+    assert [len(y) for _, y in ours] == [len(y) for _, y in theirs] == [7, 7, 2]
+    for (prepared, _), (stored, _) in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(wrapped.get_layer("prepare")(stored), prepared, atol=0.501 / 255 / 0.5)
+
+
+def test_files_are_mirrored_cropped_and_normalised_as_a_batch_would_be(files):
+    preprocessing = Preprocessing((12, 10), 3, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
+    arguments = {"batch_size": 6, "seed": 4}
+    plain = Augmentation(resized_crop=(0.3, 1.0))
+    (crops, mirrored) = (
+        list(make_train_dataset(files, preprocessing, augmentation=augmentation, **arguments))
+        for augmentation in (plain, replace(plain, horizontal_flip=True))
+    )
+    order = tf.random.experimental.stateless_shuffle(tf.range(16, dtype=tf.int64), seed=[4, 0]).numpy()
+    flipped, place = [], 0
+    for step, ((straight, labels), (other, _)) in enumerate(zip(crops, mirrored, strict=True)):
+        seed = tf.constant([4 + 1_000_003, step], tf.int64)
+        numbers = crop.draw_numbers(len(labels), seed + tf.constant([2_000_003, 0], tf.int64))
+        flips = draw_flips(straight, tf.random.split(seed, 7)[1]).numpy()
+        np.testing.assert_array_equal(other, np.where(flips[:, None, None, None], straight[:, :, ::-1], straight))
+        for index, image in enumerate(straight):
+            encoded = tf.io.read_file(files.images[order[place]])
+            expected = normalise(crop.crop_encoded(encoded, numbers[index], (0.3, 1.0), (12, 10), 3), preprocessing)
+            np.testing.assert_allclose(image, expected, atol=0.501 / 255 / 0.5)
+            assert labels[index] == files.labels[order[place]]
+            place += 1
+        flipped += flips.tolist()
+    assert place == 16
+    assert 0 < sum(flipped) < 16
+
+
+@pytest.mark.parametrize("size", [(40, 90), (375, 500)])
+def test_a_window_is_what_the_whole_file_has_there(size):
+    """Whatever block of the JPEG it begins in, but for colour that is spread over a border."""
+    pixels = tf.image.resize(np.random.default_rng(0).integers(0, 256, (1, 6, 8, 3)), size, "bicubic")[0]
+    encoded = tf.io.encode_jpeg(tf.saturate_cast(pixels, tf.uint8), quality=95)
+    whole = tf.io.decode_jpeg(encoded, channels=3)
+    for numbers in crop.draw_numbers(12, [7, 8]):
+        top, left, height, width = (int(v) for v in crop.crop_window(*size, numbers, (0.1, 0.9)))
+        out = crop.crop_unrounded(encoded, numbers, (0.1, 0.9), (height, width), 3, known=True)
+        expected = whole[top : top + height, left : left + width]
+        np.testing.assert_array_equal(out[1:-1, 1:-1], expected[1:-1, 1:-1])
+        np.testing.assert_allclose(out, expected, atol=12)
+
+
+def test_a_folder_is_known_to_hold_only_jpegs(files, tmp_path):
+    images, labels = draw_images(4, 8, 8, 3, 2)
+    assert files.jpeg
+    assert files.take(np.array([1, 0])).jpeg
+    mixed = write_folder(tmp_path, images, labels, ["a", "b"], suffix=".png")
+    tf.io.write_file(str(mixed / "a" / "one.jpg"), tf.io.encode_jpeg(images[0]))
+    data = load_data(mixed)
+    assert not data.train.jpeg
+    preprocessing = Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3)
+    augmentation = Augmentation(resized_crop=(0.5, 1.0))
+    batches = list(make_train_dataset(data.train, preprocessing, augmentation=augmentation))
+    assert sum(len(y) for _, y in batches) == len(data.train)
+
+
+def test_a_job_trains_on_bytes_of_files(tmp_path):
+    images, labels = draw_images(24, 9, 7, 3, 2)
+    folder = write_folder(tmp_path / "files", images, labels, ["a", "b"], suffix=".png")
+    recipe = {"epochs": 1, "batch_size": 8, "seed": 3, "horizontal_flip": True}
+    run = jobs.train(
+        folder, model="resnet8_cifar", image_size_pixels=(16, 16), run_dir=tmp_path / "run", recipe=recipe,
+        resize="device", verbose=0,
+    )  # fmt: skip
+    assert run.record["data"]["resize"] == "device"
+    assert math.isfinite(run.record["validation"]["loss"])
+    assert keras.saving.load_model(run.model_path).input_shape == (None, 16, 16, 3)
+    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record["test"]["accuracy"]
+
+
+def test_what_the_device_cannot_do():
     network = keras_resnet.build("resnet8_cifar", (8, 8, 1), 2)
     with pytest.raises(InputError, match=r"stored images of 1 channels are needed. Received: a network on \(8, 8, 1\)"):
         keras_resnet.wrap_for_device(network, (6, 6, 1), RAW)

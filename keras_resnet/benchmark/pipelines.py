@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def measure_pipelines(
     """Measures `make_train_dataset` on a data set beside the usual pipeline, alternating.
 
     The usual one: `tfds -> map(resize_with_pad, AUTOTUNE) -> batch -> prefetch(AUTOTUNE)`; of an image folder, bare
-    parallel decoding of its files; of another array, the same map over its images.
+    parallel decoding of its files, and ours twice, with float32 batches and with the uint8 ones for a device; of another
+    array, the same map over its images.
 
     Args:
         data: as for `load_data`.
@@ -107,13 +109,14 @@ def measure_pipelines(
     preprocessing = compute_preprocessing(images, images.train, image_size_pixels)
     height, width = preprocessing.image_size_pixels
 
-    def ours() -> tf.data.Dataset:
+    def ours(resize: str = "host") -> tf.data.Dataset:
         return make_train_dataset(
             images.train,
             preprocessing,
             batch_size=batch_size,
             augmentation=changes,
             classes=len(images.class_names),
+            resize=resize,
         ).repeat()
 
     def usual() -> tf.data.Dataset:
@@ -123,7 +126,11 @@ def measure_pipelines(
 
     if images.train.images.dtype.kind == "U":
         return alternate(
-            {"keras_resnet": ours, "bare parallel decoding": lambda: decode_files(images.train, batch_size)},
+            {
+                "keras_resnet": ours,
+                "keras_resnet, resize='device'": lambda: ours("device"),
+                "bare parallel decoding": lambda: decode_files(images.train, batch_size),
+            },
             rounds=rounds,
             seconds=seconds,
         )
@@ -189,14 +196,19 @@ def write_jpegs(folder: str | os.PathLike[str], number: int, *, height: int = 37
 
     About 110 kB each at the default size, as ImageNet's are on average.
     """
-    rng = np.random.default_rng(0)
     root = Path(folder)
     for label in ("a", "b"):
         (root / label).mkdir(parents=True, exist_ok=True)
-    for index in range(number):
+
+    def write(index: int) -> None:
+        rng = np.random.default_rng([0, index])
         coarse = rng.integers(0, 256, (1, -(-height // 12), -(-width // 12), 3)).astype(np.float32)
         pixels = tf.image.resize(coarse, (height, width), "bicubic")[0].numpy()
-        pixels = pixels + rng.normal(0, 8, (height, width, 1))
+        pixels = pixels + 8 * rng.standard_normal((height, width, 1), np.float32)
         encoded = tf.io.encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), quality=92)
         tf.io.write_file(str(root / "ab"[index % 2] / f"{index:06d}.jpg"), encoded)
+
+    with ThreadPoolExecutor() as threads:
+        for _ in threads.map(write, range(number)):  # raises what a thread raised
+            pass
     return root

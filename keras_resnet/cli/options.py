@@ -175,7 +175,7 @@ RESIZE = click.option(
     "--resize",
     type=click.Choice(recipes.RESIZES),
     default="host",
-    help="Where training images come to the network's size; 'device' sends them as they are stored.",
+    help="Where training images are finished; 'device' sends arrays as they are stored and files as decoded bytes.",
 )
 
 

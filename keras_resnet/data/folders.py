@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Header:
 
     size: tuple[int, int]  # (height, width), as stored
     mode: str  # Pillow's
+    format: str  # Pillow's: "PNG", "JPEG" or "MPO", which is a JPEG too
     orientation: int  # EXIF's, which TensorFlow, Keras and torchvision ignore when they decode
 
 
@@ -74,18 +75,20 @@ def load_folder(
     skipped: tuple[str, ...] = ()
     if on_error == "skip":
         train, test, skipped = drop_undecodable(train, test, name)
-    sizes, gray, deep, turned = set(), True, 0, []
+    sizes, gray, deep, turned, jpeg = set(), True, 0, [], True
     for file in (*train.images, *test.images):
         header = read_header(file)
         sizes.add(header.size)
         gray = gray and header.mode in GRAY_MODES
         deep += header.mode.startswith("I")
+        jpeg = jpeg and header.format != "PNG"
         if header.orientation != UPRIGHT:
             turned.append(file)
     warn_turned(name, turned, len(train) + len(test))
     if deep:
         log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", name, deep)
     size = sizes.pop() if len(sizes) == 1 else None
+    train, test = replace(train, jpeg=jpeg), replace(test, jpeg=jpeg)
     return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped, len(turned))
 
 
@@ -124,7 +127,7 @@ def read_header(path: str | Path) -> Header:
                 raise InputError(f"{shown} must be a PNG or JPEG image. Received: {image.format}.")
             if image.mode == "CMYK":
                 raise InputError(f"{shown} must be in gray or RGB colours. Received: CMYK.")
-            return Header((image.height, image.width), image.mode, read_orientation(image))
+            return Header((image.height, image.width), image.mode, image.format, read_orientation(image))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"There is no image at {shown}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

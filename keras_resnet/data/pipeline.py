@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import crop
-from keras_resnet.data.augment import make_augment
+from keras_resnet.data.augment import draw_mirrored, make_augment
 from keras_resnet.data.balance import draw_balanced
 from keras_resnet.data.encoded import stored_bytes
-from keras_resnet.data.preprocess import decode, normalise, preprocess, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalise, normalise_lines, preprocess, resize_with_pad
 from keras_resnet.data.splits import Split
 from keras_resnet.data.streams import read_in_order, read_shuffled
 from keras_resnet.errors import InputError, check_choice, is_count
@@ -68,8 +69,9 @@ def make_train_dataset(
         classes: how many there are; needed where the augmentation makes labels soft.
         sampling: "uniform", or "balanced": as many images per epoch, but each class equally often (see
             `draw_balanced`).
-        resize: "host", or "device": batches are the uint8 pixels of an array at its own size, for the network that
-            `wrap_for_device` returns.
+        resize: "host", or "device": batches are uint8 pixels, a quarter of the bytes, for the network that
+            `wrap_for_device` returns: of an array at its own size; of files at the network's, each pixel rounded to a
+            whole level, and zeros as padding, of which normalising makes what it makes on the host.
         first_epoch: number of the first epoch, to start in the middle.
         first_step: number of the first batch of that epoch. Keras takes the first iteration for the length of all:
             give `model.fit` the rest of a begun epoch by itself, then a dataset that starts with the next.
@@ -77,8 +79,8 @@ def make_train_dataset(
             or gap, to equally many batches for all; `batch_size` is that of one worker.
 
     Returns:
-        A dataset of (images float32 (batch, height, width, channels), labels int64 (batch,), or float32
-        (batch, classes) where the augmentation makes them soft).
+        A dataset of (images float32 (batch, height, width, channels), or uint8 for "device"; labels int64 (batch,), or
+        float32 (batch, classes) where the augmentation makes them soft).
 
     Raises:
         InputError: no images, a batch size below 1, arrays of another number of channels, soft labels without
@@ -102,7 +104,8 @@ def make_train_dataset(
     read = (_stream_batches if split.stream is not None else _gather_batches)(
         split, steps, seed=seed, sampling=sampling, shard=(index, count)
     )
-    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize)
+    largest = -(-(number // count + (index < number % count)) // steps)
+    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize, largest)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
 
@@ -110,8 +113,7 @@ def make_train_dataset(
         epoch = epoch_counter.assign_add(1)
         return read(epoch, tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0))
 
-    dataset = tf.data.Dataset.range(1).flat_map(next_epoch)
-    dataset = dataset.map(prepare, tf.data.AUTOTUNE)
+    dataset = prepare(tf.data.Dataset.range(1).flat_map(next_epoch))
     if not first_step:
         # flat_map hides how many batches there are; Keras shows it in its progress bar.
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -134,20 +136,14 @@ def make_eval_dataset(
     else:
         fetch = _make_fetch(split)
         dataset = tf.data.Dataset.range(len(split)).batch(batch_size).map(fetch, tf.data.AUTOTUNE)
-    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize)
+    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize, batch_size)
     no_seed = tf.zeros((2,), tf.int64)
-    dataset = dataset.map(lambda images, labels: prepare(images, labels, no_seed), tf.data.AUTOTUNE)
-    return dataset.prefetch(PREFETCH_BATCHES)
+    return prepare(dataset.map(lambda images, labels: (images, labels, no_seed))).prefetch(PREFETCH_BATCHES)
 
 
 def _check_source(split: Split, preprocessing: Preprocessing, resize: str) -> None:
     check_choice("resize", resize, RESIZES)
     if split.encoded:
-        if resize == "device":
-            raise InputError(
-                "resize='device' takes images that are held as an array of one size. Received: encoded images, which "
-                "have to be decoded and may differ in size; take 'host'."
-            )
         if preprocessing.channels not in (1, 3):
             raise InputError(f"Images are decoded to 1 or 3 channels. Received: {preprocessing.channels}.")
     elif split.images.shape[-1] != preprocessing.channels:
@@ -252,48 +248,105 @@ def _make_fetch(split: Split) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
 
 
 def _make_prepare(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    classes: int | None,
+    resize: str,
+    largest: int,
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """From batches of (stored images, labels, seed), of at most `largest` images, to batches of what the network takes."""
+    if split.encoded:
+        return _prepare_files(split, preprocessing, augmentation, classes, resize, largest)
+    prepare = _prepare_arrays(split, preprocessing, augmentation, classes, resize)
+    return lambda batches: batches.map(prepare, tf.data.AUTOTUNE)
+
+
+def _draw_crops(images: Any, seed: Any) -> tf.Tensor:
+    return crop.draw_numbers(tf.shape(images)[0], seed + tf.constant([_CROP_STREAM, 0], tf.int64))
+
+
+def _whole_levels(images: tf.Tensor) -> tf.Tensor:
+    return images if images.dtype == tf.uint8 else tf.saturate_cast(tf.round(images), tf.uint8)
+
+
+def _prepare_arrays(
     split: Split, preprocessing: Preprocessing, augmentation: Augmentation, classes: int | None, resize: str
 ) -> Callable[[Any, Any, Any], tuple[tf.Tensor, tf.Tensor]]:
-    """A function from (stored images, labels, seed) to what the network takes."""
-    height, width, channels = preprocessing.input_shape
-    augment = make_augment(augmentation, classes=classes)
-    area, from_path = augmentation.resized_crop, split.images.dtype.kind == "U"
+    height, width = preprocessing.image_size_pixels
+    old_height, old_width = split.images.shape[1:3]
+    augment, area = make_augment(augmentation, classes=classes), augmentation.resized_crop
 
-    def draw_crops(images: Any, seed: Any) -> tf.Tensor:
-        return crop.draw_numbers(tf.shape(images)[0], seed + tf.constant([_CROP_STREAM, 0], tf.int64))
-
-    def read_files(images: Any, seed: Any) -> tf.Tensor:
-        def read_one(arguments: tuple[Any, Any]) -> tf.Tensor:
-            image, numbers = arguments
-            contents = tf.io.read_file(image) if from_path else image
-            if area is not None:
-                return crop.crop_encoded(contents, numbers, area, (height, width), channels)
-            return resize_with_pad(decode(contents, channels), height, width)
-
-        # Without a crop no numbers are drawn; what is mapped over needs some all the same.
-        numbers = tf.zeros((tf.shape(images)[0], 4)) if area is None else draw_crops(images, seed)
-        spec = tf.TensorSpec((height, width, channels), tf.float32 if area is None else tf.uint8)
-        return tf.map_fn(read_one, (images, numbers), fn_output_signature=spec)
-
-    def prepare_files(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = augment(read_files(images, seed), labels, seed)
-        return normalise(images, preprocessing), labels
-
-    def prepare_arrays(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        old_height, old_width = images.shape[1:3]
+    def prepare(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if resize == "device":
             if area is not None:
-                images = crop.crop_batch(images, draw_crops(images, seed), area, (old_height, old_width))
+                images = crop.crop_batch(images, _draw_crops(images, seed), area, (old_height, old_width))
             images, labels = augment(images, labels, seed)
-            if images.dtype != tf.uint8:
-                images = tf.saturate_cast(tf.round(images), tf.uint8)
-            return images, labels
+            return _whole_levels(images), labels
         if area is not None:
-            images = crop.crop_batch(images, draw_crops(images, seed), area, (height, width))
+            images = crop.crop_batch(images, _draw_crops(images, seed), area, (height, width))
         elif old_height * old_width > height * width:
             images = resize_with_pad(images, height, width)
         # Otherwise images are enlarged last: everything before works on the small ones.
         images, labels = augment(images, labels, seed)
         return preprocess(images, preprocessing), labels
 
-    return prepare_files if split.encoded else prepare_arrays
+    return prepare
+
+
+def _prepare_files(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    classes: int | None,
+    resize: str,
+    largest: int,
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Numbers are drawn for a batch, images read one by one and put together, which is the only pass over a batch.
+
+    As much as can be is done to each image while it is in the processor's cache.
+    """
+    height, width, channels = preprocessing.input_shape
+    area, from_path = augmentation.resized_crop, split.images.dtype.kind == "U"
+    mirror = augmentation.horizontal_flip and not augmentation.shift_fraction  # shifts come before
+    rest = replace(augmentation, resized_crop=None, horizontal_flip=augmentation.horizontal_flip and not mirror)
+    augment = make_augment(rest, classes=classes)
+    complete = replace(rest, label_smoothing=0.0) == NO_AUGMENTATION  # once it is read: no more changes of pixels
+    normalises = complete and resize == "host"
+    kind = tf.uint8 if not normalises and (complete or area is not None) else tf.float32
+
+    def draw(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, ...]:
+        number = tf.shape(images, out_type=tf.int64)[0]
+        # All batches of one size, for `batch`: where one is smaller by one, its last image comes twice.
+        places = tf.minimum(tf.range(number + tf.cast(number == largest - 1, tf.int64)), number - 1)
+        numbers = tf.zeros((number, 1)) if area is None else _draw_crops(images, seed)
+        if mirror:
+            numbers = tf.concat([numbers, tf.cast(draw_mirrored(images, seed), tf.float32)[:, None]], 1)
+        # Few parts: each is taken apart and put together again for every image.
+        facts = tf.repeat(tf.concat([number[None], seed], 0)[None], tf.size(places), 0)
+        return *(tf.gather(part, places) for part in (images, numbers, labels)), facts
+
+    def read(image: Any, numbers: Any, label: Any, facts: Any) -> tuple[tf.Tensor, ...]:
+        contents = tf.io.read_file(image) if from_path else image
+        if area is not None:
+            pixels = crop.crop_unrounded(contents, numbers[:4], area, (height, width), channels, known=split.jpeg)
+        else:
+            pixels = resize_with_pad(decode(contents, channels), height, width)
+        if kind == tf.uint8:
+            pixels = tf.cast(pixels + 0.5, tf.uint8)
+        if mirror:
+            pixels = tf.cond(numbers[-1] > 0, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+        return normalise_lines(pixels, preprocessing) if normalises else pixels, label, facts
+
+    def finish(images: Any, labels: Any, facts: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        number, seed = facts[0, 0], facts[0, 1:]
+        images, labels = augment(images[:number], labels[:number], seed)
+        if resize == "device":
+            return _whole_levels(images), labels
+        return images if normalises else normalise(images, preprocessing), labels
+
+    def prepare(batches: tf.data.Dataset) -> tf.data.Dataset:
+        images = batches.map(draw, tf.data.AUTOTUNE).unbatch().map(read, tf.data.AUTOTUNE)
+        return images.batch(largest).map(finish, tf.data.AUTOTUNE)
+
+    return prepare

@@ -50,16 +50,26 @@ def check_encoded(encoded: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """The bytes again, of a file whose first bytes and header say what `decode` takes; otherwise its error."""
     jpeg = is_jpeg(encoded)
     png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
-    height, width, components = tf.unstack(read_shape(encoded))  # before anything is decoded
+    known = tf.debugging.Assert(jpeg | png, ["An image must be a PNG or JPEG. Received bytes of neither."])
+    with tf.control_dependencies([] if known is None else [known]):  # None outside a graph
+        return check_shape(encoded, read_shape(encoded), max_pixels=max_pixels)  # before anything is decoded
+
+
+def check_shape(encoded: Any, shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """The bytes again, of a PNG or JPEG of a (height, width, components) that `decode` takes; otherwise its error.
+
+    Of an int32 shape an `Assert` is one operation, of int64 a branch.
+    """
+    height, width, components = tf.unstack(shape)
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     checks = (
-        tf.debugging.Assert(jpeg | png, ["An image must be a PNG or JPEG. Received bytes of neither."]),
         tf.debugging.Assert(components <= 3, ["A JPEG must be in gray or RGB colours. Received: CMYK."]),
         tf.debugging.Assert(
-            height * width <= max_pixels,
+            pixels <= max_pixels,
             [f"An image must have at most {max_pixels:,} pixels. Received, height and width:", height, width],
         ),
     )
-    with tf.control_dependencies([check for check in checks if check is not None]):  # None outside a graph
+    with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.identity(encoded)
 
 
@@ -141,6 +151,18 @@ def normalise(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
     # One multiply-add per value: the constants are folded in float64.
     scale, offset = tf.constant(preprocessing.scale, tf.float32), tf.constant(preprocessing.offset, tf.float32)
     return tf.cast(images, tf.float32) * scale + offset
+
+
+def normalise_lines(image: Any, preprocessing: Preprocessing) -> tf.Tensor:
+    """`normalise(image)` of one float32 (height, width, channels), static: the same numbers, twice as fast.
+
+    Works on whole lines: to spread constants over a last axis of three takes as long as two more passes.
+    """
+    height, width, channels = image.shape
+    scale, offset = (np.tile(values, width) for values in (preprocessing.scale, preprocessing.offset))
+    lines = tf.reshape(image, (height, width * channels))
+    lines = lines * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
+    return tf.reshape(lines, (height, width, channels))
 
 
 def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:

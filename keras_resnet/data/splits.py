@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ class Split:
     images: np.ndarray  # uint8 (number, height, width, channels); or (number,) of object (bytes), str, int64
     labels: np.ndarray  # int64 (number,)
     stream: Stream | None = None  # where the places are read, of a set that does not fit into memory
+    jpeg: bool = False  # whether all images are known to be JPEG files: crops of them need not ask each
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -41,7 +42,7 @@ class Split:
 
     def take(self, indices: np.ndarray) -> Split:
         """Returns the images at `indices`, in that order."""
-        return Split(self.images[indices], self.labels[indices], self.stream)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True)

@@ -159,8 +159,8 @@ def train(
         memory_limit_bytes: of the images, as for `load_data`.
         on_error: "stop" (the default) or "skip" what cannot be decoded, as for `load_data`.
         normalize: mean and std, as for `compute_preprocessing`; by default "dataset".
-        resize: "host", or "device": training images travel as they are stored, and come to the network's size beside
-            the network, on its device. The saved network is the same.
+        resize: "host", or "device": training images travel as uint8 and are finished beside the network, on its device:
+            arrays as they are stored, files decoded to the network's size. The saved network is the same.
         recipe: a whole `Recipe`, or a mapping of the fields that differ from the default for this data.
         verbose: of Keras' progress bars.
 
@@ -298,7 +298,8 @@ def _fit(
 ) -> _Outcome:
     resize, trained = plan.options.resize, network
     if resize == "device":
-        trained = wrap_for_device(network, plan.train.images.shape[1:], plan.preprocessing)
+        shape = plan.preprocessing.input_shape if plan.train.encoded else plan.train.images.shape[1:]
+        trained = wrap_for_device(network, shape, plan.preprocessing)
     best = BestEpoch(
         on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
         on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),

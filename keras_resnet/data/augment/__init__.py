@@ -42,8 +42,7 @@ def make_augment(augmentation: Augmentation, *, classes: int | None = None) -> A
     def augment(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         shape = images.shape
-        # One stream for each kind of change, so that switching one on leaves the draws of the others.
-        shift, flip, operations, jitter, cutout, erasing, mixing = tf.unstack(tf.random.split(seed, 7))
+        shift, flip, operations, jitter, cutout, erasing, mixing = _split(seed)
         if augmentation.shift_fraction or augmentation.horizontal_flip:
             images = shift_and_flip(
                 images,
@@ -73,3 +72,18 @@ def make_augment(augmentation: Augmentation, *, classes: int | None = None) -> A
 
     # There is no Python control flow over tensors in it: converting it would only make tracing several times slower.
     return tf.autograph.experimental.do_not_convert(augment)
+
+
+def draw_mirrored(images: Any, seed: Any) -> tf.Tensor:
+    """Which images of a batch `horizontal_flip` mirrors: bool (batch,), for where they are read and mirrored one by one.
+
+    Args:
+        images: (batch, ...), of any kind.
+        seed: of the batch, as `make_augment`'s function takes it.
+    """
+    return draw_flips(images, _split(seed)[1])
+
+
+def _split(seed: Any) -> list[tf.Tensor]:
+    """One stream for each kind of change, so that switching one on leaves the draws of the others."""
+    return tf.unstack(tf.random.split(seed, 7))
