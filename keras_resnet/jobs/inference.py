@@ -16,7 +16,7 @@ from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.data.folders import UPRIGHT, read_header, warn_turned
 from keras_resnet.errors import InputError
 from keras_resnet.jobs.run_folder import Run, load_run
-from keras_resnet.jobs.train_job import draw_test
+from keras_resnet.jobs.train_plan import draw_test
 from keras_resnet.models import load_model
 
 

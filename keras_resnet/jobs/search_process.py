@@ -26,7 +26,7 @@ def plan(request_path: str, plan_path: str) -> int:
     from keras_resnet import data as data_module
     from keras_resnet.jobs.run_folder import RESULT_PACKAGES, describe_data, describe_machine
     from keras_resnet.jobs.search_folder import get_data_options, make_candidates
-    from keras_resnet.jobs.train_job import draw_training
+    from keras_resnet.jobs.train_plan import draw_training
     from keras_resnet.versions import describe_versions
 
     request = json.loads(Path(request_path).read_text("utf-8"))
@@ -99,7 +99,7 @@ def worker(folder: str, index: int, threads: int, memory_limit: int, rpc_timeout
     from keras_resnet.data import ImageData, Split
     from keras_resnet.data.encoded import naming_undecodable
     from keras_resnet.jobs.search_folder import TRIALS_FOLDER, SearchFolder, get_data_options, get_preprocessing
-    from keras_resnet.jobs.train_job import draw_training, get_class_weights
+    from keras_resnet.jobs.train_plan import draw_training, get_class_weights
     from keras_resnet.search import HyperResNet, Tuner, make_oracle
 
     candidates, request = _read(folder)

@@ -17,8 +17,7 @@ import keras
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
 from keras_resnet.callbacks import BestEpoch
-from keras_resnet.data import ImageData, Split
-from keras_resnet.data.encoded import check_decodable, naming_undecodable
+from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.device import wrap_for_device
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
@@ -37,80 +36,13 @@ from keras_resnet.jobs.run_folder import (
     load_run,
 )
 from keras_resnet.jobs.search_folder import Search, absolute_data, get_data_options, get_preprocessing, load_search
+from keras_resnet.jobs.train_plan import DataOptions, Plan, get_class_weights, log_plan, make_plan
 from keras_resnet.models import build, load_weights
-from keras_resnet.recipes import Preprocessing, Recipe, default_model, default_recipe
-from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
+from keras_resnet.recipes import Recipe, default_recipe
+from keras_resnet.specs import ResNetSpec, count_params, get_spec
 from keras_resnet.versions import describe_versions
 
 log = logging.getLogger(__name__)
-
-# Streams of random numbers drawn from one seed, so that changing one draw leaves the others.
-_TRAIN_SUBSET, _TEST_SUBSET, _VALIDATION = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class _DataOptions:
-    """How the data is read, as it was asked for; stored in the record."""
-
-    data_dir: str | None
-    memory_limit_bytes: int | None
-    on_error: str
-    normalize: str
-    resize: str
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All that is decided before anything is built or written."""
-
-    data_name: str
-    images: ImageData
-    train_size: int | None
-    test_size: int | None
-    train: Split
-    validation: Split | None
-    test: Split
-    spec: ResNetSpec
-    preprocessing: Preprocessing
-    recipe: Recipe
-    options: _DataOptions
-
-    @property
-    def classes(self) -> int:
-        return len(self.images.class_names)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return data_module.count_batches(len(self.train), self.recipe.batch_size)
-
-    @property
-    def steps(self) -> int:
-        return training.count_steps(self.recipe, self.steps_per_epoch)
-
-    @property
-    def multiply_adds(self) -> int:
-        return count_macs(self.spec, self.preprocessing.input_shape, self.classes)
-
-    @property
-    def validation_images(self) -> int:
-        return len(self.validation) if self.validation is not None else 0
-
-    def make_eval_dataset(self, split: Split, resize: str = "host") -> Any:
-        return data_module.make_eval_dataset(
-            split, self.preprocessing, batch_size=self.recipe.batch_size, resize=resize
-        )
-
-    def make_train_dataset(self) -> Any:
-        return data_module.make_train_dataset(
-            self.train,
-            self.preprocessing,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            augmentation=self.recipe.augmentation,
-            classes=self.classes,
-            sampling=self.recipe.sampling,
-            resize=self.options.resize,
-        )
 
 
 @dataclass(frozen=True)
@@ -198,15 +130,15 @@ def train(
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
         where = os.path.abspath(data_dir) if data_dir is not None else None
-        options = _DataOptions(where, memory_limit_bytes, on_error, normalize, resize)
-        plan = _make_plan(os.fspath(data), options, images, spec, image_size_pixels, train_size, test_size, recipe)
+        options = DataOptions(where, memory_limit_bytes, on_error, normalize, resize)
+        plan = make_plan(os.fspath(data), options, images, spec, image_size_pixels, train_size, test_size, recipe)
         del images
         batches = plan.make_train_dataset()  # what it cannot do shows before anything is written
     folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{make_slug(plan.images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
-        _log_plan(plan)
+        log_plan(plan)
         with watch("build"):
             keras.utils.set_random_seed(recipe.seed)
             network = build(
@@ -266,35 +198,8 @@ def _take_winner(
     return best.spec, preprocessing.image_size_pixels, {**chosen, **given}
 
 
-def _make_plan(
-    data_name: str,
-    options: _DataOptions,
-    images: ImageData,
-    spec: ResNetSpec | None,
-    image_size_pixels: tuple[int, int] | None,
-    train_size: int | None,
-    test_size: int | None,
-    recipe: Recipe,
-) -> _Plan:
-    train_split, validation = draw_training(images, train_size, recipe)
-    test = draw_test(images, test_size, recipe.seed)
-    preprocessing = data_module.compute_preprocessing(
-        images, train_split, image_size_pixels, normalize=options.normalize
-    )
-    spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
-    check_input_shape(spec, preprocessing.input_shape)
-    for part in (validation, test):  # before hours of training; broken training images show in the first epoch
-        if part is not None and options.on_error == "stop":
-            check_decodable(part)
-    images = replace(images, train=train_split, test=test)  # images that were not drawn need no memory
-    return _Plan(
-        *(data_name, images, train_size, test_size, train_split, validation, test),
-        *(spec, preprocessing, recipe, options),
-    )
-
-
 def _fit(
-    network: keras.Model, batches: Any, plan: _Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str
+    network: keras.Model, batches: Any, plan: Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str
 ) -> _Outcome:
     resize, trained = plan.options.resize, network
     if resize == "device":
@@ -330,7 +235,7 @@ def _save_network(network: keras.Model, folder: RunFolder) -> None:
     folder.write(MODEL_FILE, network.save)
 
 
-def _draw(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluation, folder: RunFolder) -> None:
+def _draw(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation, folder: RunFolder) -> None:
     title = f"{plan.spec.name} on {plan.images.name}"
     curves = plots.plot_curves(outcome.records, title=title, best_epoch=outcome.best_epoch)
     folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
@@ -342,7 +247,7 @@ def _draw(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluation, folde
     folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
 
 
-def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluation, watch: _Stopwatch) -> dict[str, Any]:
+def _describe_run(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation, watch: _Stopwatch) -> dict[str, Any]:
     shape, kept = plan.preprocessing.input_shape, outcome.records[outcome.best_epoch - 1]
     return {
         "format": 1,
@@ -379,54 +284,6 @@ def _describe_run(plan: _Plan, outcome: _Outcome, evaluation: training.Evaluatio
         "versions": describe_versions(*RESULT_PACKAGES),
         "machine": describe_machine(),
     }
-
-
-def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
-    """The training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
-    drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
-    if not recipe.validation_split:
-        return drawn, None
-    if len(drawn) < 2:
-        raise InputError(
-            f"A validation split needs at least 2 training images. Received: {len(drawn)}; set validation_split to 0."
-        )
-    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, [recipe.seed, _VALIDATION])
-    return drawn.take(rest), drawn.take(held_out)
-
-
-def get_class_weights(train: Split, classes: int, recipe: Recipe) -> dict[int, float] | None:
-    """`class_weight` of `model.fit` where the recipe asks for it."""
-    return data_module.class_weights(train.labels, classes) if recipe.class_balance == "weights" else None
-
-
-def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
-    """The test images of a run: the whole split, or the seed's draw of `test_size`."""
-    return data_module.draw_subset(images.test, test_size, [seed, _TEST_SUBSET], what="test-size")
-
-
-def _log_plan(plan: _Plan) -> None:
-    height, width = plan.preprocessing.image_size_pixels
-    log.info(
-        "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps",
-        plan.spec.name,
-        f"{count_params(plan.spec, plan.preprocessing.input_shape, plan.classes):,}",
-        plan.images.name,
-        len(plan.train),
-        plan.validation_images,
-        len(plan.test),
-        height,
-        width,
-        plan.classes,
-        plan.steps,
-    )
-    if max(final_feature_map(plan.spec, plan.preprocessing.input_shape)[:2]) == 1 < max(height, width):
-        log.warning(
-            "%s divides each side by %d, which leaves one pixel of %dx%d: a larger image size or a CIFAR form keeps more",
-            plan.spec.name,
-            plan.spec.total_stride,
-            height,
-            width,
-        )
 
 
 class _Stopwatch:
