@@ -47,22 +47,21 @@ def crop_window(height: Any, width: Any, numbers: Any, area: tuple[float, float]
 
 
 def crop_encoded(
-    encoded: Any, numbers: Any, area: tuple[float, float], size: tuple[int, int], channels: int
+    encoded: Any, numbers: Any, area: tuple[float, float], size: tuple[int, int], channels: int, *, known: bool = False
 ) -> tf.Tensor:
-    """One PNG or JPEG to uint8 (height, width, channels): of a JPEG only the window is decoded.
+    """One PNG or JPEG to float32 (height, width, channels), 0-255: of a JPEG only the window is decoded.
 
-    Rounded to whole levels, as image libraries do: a quarter of the bytes to batch, flip and change.
+    Args:
+        encoded: the bytes.
+        numbers: (4,) of `draw_numbers`.
+        area: least and greatest share of the image's area.
+        size: (height, width) of the result.
+        channels: 1 or 3.
+        known: to be a JPEG; it is then not asked, which saves a branch.
 
     Raises:
         tf.errors.InvalidArgumentError: as `decode`.
     """
-    return tf.cast(crop_unrounded(encoded, numbers, area, size, channels) + 0.5, tf.uint8)
-
-
-def crop_unrounded(
-    encoded: Any, numbers: Any, area: tuple[float, float], size: tuple[int, int], channels: int, *, known: bool = False
-) -> tf.Tensor:
-    """The same before it is rounded, float32; `known` to be a JPEG, it is not asked, which saves a branch."""
 
     def jpeg() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)

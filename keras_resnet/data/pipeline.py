@@ -329,7 +329,7 @@ def _prepare_files(
     def read(image: Any, numbers: Any, label: Any, facts: Any) -> tuple[tf.Tensor, ...]:
         contents = tf.io.read_file(image) if from_path else image
         if area is not None:
-            pixels = crop.crop_unrounded(contents, numbers[:4], area, (height, width), channels, known=split.jpeg)
+            pixels = crop.crop_encoded(contents, numbers[:4], area, (height, width), channels, known=split.jpeg)
         else:
             pixels = resize_with_pad(decode(contents, channels), height, width)
         if kind == tf.uint8:
