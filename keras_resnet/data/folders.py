@@ -122,7 +122,7 @@ def read_header(path: str | Path) -> Header:
 
     shown = show_path(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(str(path)) as image:  # Pillow shows a NumPy string as such
             if image.format not in ("PNG", "JPEG", "MPO"):  # MPO: a JPEG of several pictures, as phones write
                 raise InputError(f"{shown} must be a PNG or JPEG image. Received: {image.format}.")
             if image.mode == "CMYK":
