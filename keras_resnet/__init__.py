@@ -11,6 +11,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet import lazy
 from keras_resnet.import_hook import when_imported
 from keras_resnet.specs import TABLE as _TABLE
 
@@ -30,7 +31,8 @@ _HOMES = {
         "list_models",
         "summarize",
     ),
-    "keras_resnet.recipes": ("Augmentation", "Preprocessing", "Recipe"),
+    "keras_resnet.inputs": ("DataSource", "InputOptions", "Preprocessing"),
+    "keras_resnet.recipes": ("Augmentation", "Recipe"),
     "keras_resnet.layers": ("GroupedConv1D", "GroupedConv2D"),
     "keras_resnet.models": ("build", "load_model", "stage_outputs", *_TABLE),
     "keras_resnet.growth": ("deepen",),
@@ -50,10 +52,7 @@ _HOMES = {
     "keras_resnet.training": ("compile_model", "reestimate_batchnorm"),
     "keras_resnet.jobs": ("evaluate", "export_run", "load_search", "predict", "train"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _NAMESAKE = re.compile(r"keras[_-]resnet-([0-9][^-]*?)(?:-py[0-9.]+)?\.(?:dist|egg)-info$", re.IGNORECASE)
-_MODULES = ("search",)  # reached as attributes too: keras_resnet.search.HyperResNet
-__all__ = sorted((*_HOME_OF, *_MODULES))  # noqa: PLE0605 - the table of networks decides what is in it
 
 if TYPE_CHECKING:
     from keras_resnet import search
@@ -71,10 +70,11 @@ if TYPE_CHECKING:
     from keras_resnet.errors import ExportFailed, InputError, SaveError, SearchFailed
     from keras_resnet.export import export_format, export_saved_model, fold_batchnorm
     from keras_resnet.growth import deepen
+    from keras_resnet.inputs import Preprocessing
     from keras_resnet.jobs import evaluate, export_run, load_search, predict, train
     from keras_resnet.layers import GroupedConv1D, GroupedConv2D
     from keras_resnet.models import build, load_model, stage_outputs
-    from keras_resnet.recipes import Augmentation, Preprocessing, Recipe
+    from keras_resnet.recipes import Augmentation, Recipe
     from keras_resnet.specs import (
         Dialect,
         ResNetSpec,
@@ -93,20 +93,15 @@ if TYPE_CHECKING:
     from keras_resnet.weights import load_keras_applications
 
 
+_get, __dir__, __all__ = lazy.attach(__name__, _HOMES, modules=("search",))
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("keras-native-resnet")
-    if name in _MODULES:
-        return importlib.import_module(f"keras_resnet.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return _get(name)
 
 
 def _refuse_namesake() -> None:

@@ -12,8 +12,9 @@ from typing import Any, TypedDict, Unpack
 from keras import initializers
 from keras import layers as keras_layers
 
-from keras_resnet.errors import InputError, check_choice
+from keras_resnet.errors import InputError
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
+from keras_resnet.records import check_choice
 from keras_resnet.specs import (
     POOLED_STEMS,
     SHORTCUTS,
@@ -155,9 +156,9 @@ def stem(x: Tensor, kind: str, filters: int, *, dialect: Dialect = TORCHVISION) 
     convs = stem_convs(kind, filters)
     for number, plan in enumerate(convs, start=1):
         index = number if len(convs) > 1 else ""
-        normalised = number < len(convs) or not dialect.preactivation
-        x = conv(x, plan, bn_follows=normalised, dialect=dialect, prefix="stem", index=index)
-        if normalised:
+        normalized = number < len(convs) or not dialect.preactivation
+        x = conv(x, plan, bn_follows=normalized, dialect=dialect, prefix="stem", index=index)
+        if normalized:
             x = relu(batch_norm(x, dialect=dialect, name=f"stem_bn{index}"), f"stem_relu{index}")
     return _stem_pool(x, dialect) if kind in POOLED_STEMS else x
 

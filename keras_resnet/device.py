@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.errors import InputError
 
 if TYPE_CHECKING:
-    from keras_resnet.recipes import Preprocessing
+    from keras_resnet.inputs import Preprocessing
 
 
 def wrap_for_device(
@@ -18,13 +18,13 @@ def wrap_for_device(
 ) -> keras.Model:
     """`network(preprocess(images))`: takes uint8 images as they are stored, shares all weights with `network`.
 
-    Compile and train the wrapper on `make_train_dataset(..., resize="device")`; save, evaluate and export the network.
+    Compile and train the wrapper on `make_train_dataset(..., prepare_on="device")`; save, evaluate and export the network.
 
     Args:
         network: takes what `preprocessing` makes of an image.
         image_shape: (height, width, channels) of the stored images; of files, which are decoded to the network's size,
             that of its input.
-        preprocessing: size and normalisation of the network's input.
+        preprocessing: size and normalization of the network's input.
 
     Raises:
         InputError: the network's input or the images do not fit `preprocessing`.
@@ -40,7 +40,7 @@ def wrap_for_device(
 
 
 class PrepareOnDevice(keras.layers.Layer):
-    """`normalise(resize_with_pad(images))` in Keras operations, on any backend; has no weights and is not saved."""
+    """`normalize(resize_with_pad(images))` in Keras operations, on any backend; has no weights and is not saved."""
 
     def __init__(self, preprocessing: Preprocessing, **options: Any) -> None:
         super().__init__(dtype="float32", trainable=False, **options)

@@ -37,16 +37,6 @@ def suggest(received: str, allowed: Iterable[str], *, count: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(names[name]) for name in near)}?" if near else ""
 
 
-def check_choice(what: str, received: object, allowed: Iterable[object]) -> None:
-    """Raises InputError unless `received` is one of `allowed`; `what` opens the message."""
-    allowed = tuple(allowed)
-    if received not in allowed:
-        raise InputError(
-            f"{what} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
-            + suggest(str(received), map(str, allowed))
-        )
-
-
 def check_installed(what: str, packages: Iterable[str], extra: str) -> None:
     """Raises InputError, saying what to install, where one of `packages` (by import name) is missing; `what` needs them."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
@@ -55,8 +45,3 @@ def check_installed(what: str, packages: Iterable[str], extra: str) -> None:
             f"{what} needs {' and '.join(missing)}: pip install 'keras-native-resnet[{extra}]'. Received: an environment "
             "without it."
         )
-
-
-def is_count(value: object, minimum: int = 1) -> bool:
-    """Whether `value` is an integer, and no bool, of at least `minimum`."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= minimum  # type: ignore[operator]

@@ -1,12 +1,12 @@
 """Shared by all tests: the opt-in for slow ones, small data, one trained run."""
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import draw_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -38,26 +38,6 @@ def tfds_dir():
     return here
 
 
-def draw_images(number, height, width, channels, classes, seed=0):
-    """Images of noise whose mean brightness tells the class, so that a network can learn them in a few steps."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(number) % classes
-    base = 255 * (labels + 0.5) / classes
-    noise = rng.normal(0, 12, (number, height, width, channels))
-    return np.clip(base[:, None, None, None] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
-
-
-def write_folder(root, images, labels, names, suffix=".png"):
-    """Writes images as files into one sub-folder per class."""
-    from PIL import Image
-
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        folder = Path(root) / names[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / f"{index:04d}{suffix}")
-    return Path(root)
-
-
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory):
     """An .npz of 96 training and 24 test images, 8x8, 3 classes."""
@@ -82,31 +62,3 @@ def run(npz, tmp_path_factory):
         recipe={"epochs": 3, "batch_size": 16, "seed": 3},
         verbose=0,
     )
-
-
-def run_main(monkeypatch, capsys, *arguments):
-    """Runs the console script in this process; returns (exit status, stdout, stderr)."""
-    from keras_resnet import cli
-
-    monkeypatch.setattr(sys, "argv", ["keras-resnet", *map(str, arguments)])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as stop:
-        status = stop.code or 0
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def perturb_logits(monkeypatch, module):
-    """Has `module`, of the export, fold a network with one weight of the last layer off by 1 %."""
-    real = module.rewrite
-
-    def perturb(model, **options):
-        folded = real(model, **options)
-        kernel, bias = folded.get_layer("head_logits").get_weights()
-        kernel[0, 0] *= 1.01
-        folded.get_layer("head_logits").set_weights([kernel, bias])
-        return folded
-
-    monkeypatch.setattr(module, "rewrite", perturb)

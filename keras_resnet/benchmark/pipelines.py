@@ -109,14 +109,14 @@ def measure_pipelines(
     preprocessing = compute_preprocessing(images, images.train, image_size_pixels)
     height, width = preprocessing.image_size_pixels
 
-    def ours(resize: str = "host") -> tf.data.Dataset:
+    def ours(prepare_on: str = "host") -> tf.data.Dataset:
         return make_train_dataset(
             images.train,
             preprocessing,
             batch_size=batch_size,
             augmentation=changes,
             classes=len(images.class_names),
-            resize=resize,
+            prepare_on=prepare_on,
         ).repeat()
 
     def usual() -> tf.data.Dataset:
@@ -128,7 +128,7 @@ def measure_pipelines(
         return alternate(
             {
                 "keras_resnet": ours,
-                "keras_resnet, resize='device'": lambda: ours("device"),
+                "keras_resnet, prepare_on='device'": lambda: ours("device"),
                 "bare parallel decoding": lambda: decode_files(images.train, batch_size),
             },
             rounds=rounds,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras_resnet import specs
-from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.errors import InputError
+from keras_resnet.records import check_choice, is_count
 
 TASKS = ("train", "infer")
 OURS, STOCK, APPLICATIONS, TORCH, TORCH_COMPILE = "ours", "stock", "keras.applications", "torch", "torch-compile"

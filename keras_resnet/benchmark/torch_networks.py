@@ -99,9 +99,9 @@ def _make_stem(spec: ResNetSpec, channels: int) -> nn.Module:
     convs = stem_convs(spec.stem, spec.stem_filters)
     for number, plan in enumerate(convs, start=1):
         index = str(number) if len(convs) > 1 else ""
-        normalised = number < len(convs) or not spec.dialect.preactivation
-        parts[f"conv{index}"] = _conv(spec, channels, plan, bn_follows=normalised)
-        if normalised:
+        normalized = number < len(convs) or not spec.dialect.preactivation
+        parts[f"conv{index}"] = _conv(spec, channels, plan, bn_follows=normalized)
+        if normalized:
             parts[f"bn{index}"], parts[f"relu{index}"] = _batch_norm(spec, plan.filters), nn.ReLU(inplace=True)
         channels = plan.filters
     if spec.stem in POOLED_STEMS:

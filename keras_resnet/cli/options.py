@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from keras_resnet import recipes
+from keras_resnet import inputs, recipes
+from keras_resnet.records import Record
 
 COUNT = "0*[1-9][0-9]{0,8}"  # a number of at least 1, as people write it
 
@@ -56,73 +59,36 @@ class Amount(click.ParamType):
         return amount
 
 
-_AUGMENTATION_OPTIONS = {
-    "resized_crop": click.option(
-        "--resized-crop", type=float, nargs=2, metavar="LEAST GREATEST", help="Random crop, shares of the area."
-    ),
-    "shift_fraction": click.option(
-        "--shift-fraction", type=float, help="Random shift, part of a side.  [default: by data]"
-    ),
-    "horizontal_flip": click.option(
-        "--flip/--no-flip", "horizontal_flip", default=None, help="Mirror half of the images.  [default: by data]"
-    ),
-    "randaugment_ops": click.option("--randaugment-ops", type=int, help="RandAugment operations per image, usually 2."),
-    "randaugment_magnitude": click.option("--randaugment-magnitude", type=float, help="0 to 10.  [default: 7]"),
-    "randaugment_magnitude_std": click.option(
-        "--randaugment-magnitude-std", type=float, help="Noise on the magnitude.  [default: 0.5]"
-    ),
-    "brightness": click.option("--brightness", type=float, help="Colour jitter: factor 1 - x to 1 + x."),
-    "contrast": click.option("--contrast", type=float, help="Colour jitter: factor 1 - x to 1 + x."),
-    "saturation": click.option("--saturation", type=float, help="Colour jitter: factor 1 - x to 1 + x; not on gray."),
-    "hue": click.option("--hue", type=float, help="Colour jitter: up to this part of the circle, 0.5; not on gray."),
-    "cutout_fraction": click.option("--cutout-fraction", type=float, help="Side of a black square, part of a side."),
-    "erasing_probability": click.option(
-        "--erasing-probability", type=float, help="Images of which a rectangle becomes noise."
-    ),
-    "mixup_alpha": click.option("--mixup-alpha", type=float, help="Mixup, weights from Beta(alpha, alpha)."),
-    "cutmix_alpha": click.option("--cutmix-alpha", type=float, help="Cutmix, areas from Beta(alpha, alpha)."),
-    "label_smoothing": click.option("--label-smoothing", type=float, help="Share of a label spread over all classes."),
-}
-_RECIPE_OPTIONS = {
-    "epochs": click.option(
-        "--epochs", type=int, help="Passes over the training images.  [default: 20 below 10,000 images, else 10]"
-    ),
-    "max_steps": click.option("--steps", "max_steps", type=int, help="Stop after this many steps in all."),
-    "batch_size": click.option("--batch-size", type=int, help="Images per step.  [default: 64]"),
-    "optimizer": click.option("--optimizer", help=f"{', '.join(recipes.OPTIMIZERS)}.  [default: sgd]"),
-    "learning_rate": click.option(
-        "--learning-rate", type=float, help="Peak.  [default: sgd 0.02 per 32 images, adam 0.001]"
-    ),
-    "momentum": click.option("--momentum", type=float, help="Of sgd.  [default: 0.9]"),
-    "weight_decay": click.option(
-        "--weight-decay", type=float, help="Decoupled; not on BN and biases.  [default: 0.005]"
-    ),
-    "schedule": click.option("--schedule", help=f"{', '.join(recipes.SCHEDULES)}.  [default: cosine]"),
-    "warmup_fraction": click.option("--warmup-fraction", type=float, help="Of all steps, linear.  [default: 0.1]"),
-    "clip_norm": click.option("--clip-norm", type=float, help="Largest global norm of the gradient."),
-    **_AUGMENTATION_OPTIONS,
-    "class_balance": click.option(
-        "--class-balance",
-        help=f"Uneven classes: {', '.join(recipes.CLASS_BALANCES)}.  [default: as they come]",
-    ),
-    "validation_split": click.option(
-        "--validation-split", type=float, help="Part of the training images that picks the epoch.  [default: 0.1]"
-    ),
-    "dtype": click.option(
-        "--dtype", help=f"Of the arithmetic: {', '.join(recipes.DTYPES)}; the head stays float32.  [default: float32]"
-    ),
-    "steps_per_execution": click.option(
-        "--steps-per-execution",
-        type=int,
-        help="Steps between two returns to Python.  [default: 8 where a step is small, else 1]",
-    ),
-    "reestimate_bn": click.option(
-        "--reestimate-bn/--no-reestimate-bn",
-        default=None,
-        help=f"Re-estimate BN after training.  [default: below {recipes.SHORT_TRAINING_STEPS} steps]",
-    ),
-    "seed": click.option("--seed", type=int, help="Of weights, order, splits, augmentation.  [default: 0]"),
-}
+def _make_option(field: dataclasses.Field[Any], kind: Any) -> Callable[..., Any]:
+    """The option of a field that `records.option` made: what it says there is what `--help` says."""
+    facts = field.metadata
+    flag = facts.get("flag", "--" + field.name.replace("_", "-"))
+    plain = next(part for part in (typing.get_args(kind) or (kind,)) if part is not type(None))
+    arguments: dict[str, Any] = {"type": plain}
+    if plain is bool:
+        flag = flag if "/" in flag else f"{flag}/--no-{flag.removeprefix('--')}"
+        arguments = {}
+    elif typing.get_origin(plain) is tuple:
+        arguments = {"type": typing.get_args(plain)[0], "nargs": len(typing.get_args(plain))}
+    if "metavar" in facts:
+        arguments["metavar"] = facts["metavar"]
+    text = facts["help"]
+    if "choices" in facts:
+        text += f" One of {', '.join(facts['choices'])}."
+    default = facts.get("shown", "off" if field.default in (None, 0, False) and kind is not int else field.default)
+    return click.option(flag, field.name, default=None, help=f"{text}  [default: {default}]", **arguments)
+
+
+def _make_options(record: type[Record], *, without: type[Record] | None = None) -> dict[str, Callable[..., Any]]:
+    kinds = typing.get_type_hints(record)
+    known = {field.name for field in dataclasses.fields(without)} if without is not None else set()
+    fields = [field for field in dataclasses.fields(record) if field.name not in known]
+    return {field.name: _make_option(field, kinds[field.name]) for field in fields}
+
+
+_AUGMENTATION_OPTIONS = _make_options(recipes.Augmentation)
+# How a network is trained comes before how its images are changed.
+_RECIPE_OPTIONS = {**_make_options(recipes.Recipe, without=recipes.Augmentation), **_AUGMENTATION_OPTIONS}
 RECIPE_NAMES = tuple(_RECIPE_OPTIONS)  # the fields of a recipe that a command may be given
 
 
@@ -168,12 +134,12 @@ ON_ERROR = click.option(
     help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.  [default: stop]",
 )
 NORMALIZE = click.option(
-    "--normalize", type=click.Choice(recipes.NORMALIZATIONS), help="Whose mean and std.  [default: dataset]"
+    "--normalize", type=click.Choice(inputs.NORMALIZATIONS), help="Whose mean and std.  [default: dataset]"
 )
 
-RESIZE = click.option(
-    "--resize",
-    type=click.Choice(recipes.RESIZES),
+PREPARE_ON = click.option(
+    "--prepare-on",
+    type=click.Choice(inputs.PREPARE_ON),
     default="host",
     help="Where training images are finished; 'device' sends arrays as they are stored and files as decoded bytes.",
 )

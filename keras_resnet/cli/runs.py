@@ -11,7 +11,7 @@ from keras_resnet import recipes, specs
 from keras_resnet.cli.options import (
     DATA_DIR,
     IMAGE_SIZE,
-    RESIZE,
+    PREPARE_ON,
     TRAIN_SIZE,
     CountOrAll,
     data_options,
@@ -30,7 +30,7 @@ from keras_resnet.errors import InputError
 @TRAIN_SIZE
 @click.option("--test-size", type=CountOrAll(), default="all", help="Test images, drawn by the seed.")
 @data_options
-@RESIZE
+@PREPARE_ON
 @recipe_options
 def train(
     data: str,
@@ -40,7 +40,7 @@ def train(
     image_size: tuple[int, int] | None,
     train_size: int | str,
     test_size: int | str,
-    resize: str,
+    prepare_on: str,
     **options: Any,
 ) -> None:
     """Train a network on DATA and leave a run folder.
@@ -65,7 +65,7 @@ def train(
         image_size_pixels=image_size,
         train_size=None if train_size == "all" else int(train_size),
         test_size=None if test_size == "all" else int(test_size),
-        resize=resize,
+        prepare_on=prepare_on,
         recipe=given,
         verbose=1,
         **how,

@@ -2,7 +2,7 @@
 
 from keras_resnet.data.balance import class_weights
 from keras_resnet.data.pipeline import count_batches, make_eval_dataset, make_train_dataset
-from keras_resnet.data.preprocess import decode, normalise, preprocess, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalize, preprocess, resize_with_pad
 from keras_resnet.data.sources import load_data
 from keras_resnet.data.splits import ImageData, Split, draw_subset, split_stratified
 from keras_resnet.data.statistics import compute_preprocessing
@@ -18,7 +18,7 @@ __all__ = [
     "load_data",
     "make_eval_dataset",
     "make_train_dataset",
-    "normalise",
+    "normalize",
     "preprocess",
     "resize_with_pad",
     "split_stratified",

@@ -13,11 +13,13 @@ from keras_resnet.data import crop
 from keras_resnet.data.augment import draw_mirrored, make_augment
 from keras_resnet.data.balance import draw_balanced
 from keras_resnet.data.encoded import stored_bytes
-from keras_resnet.data.preprocess import decode, normalise, normalise_lines, preprocess, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalize, normalize_lines, preprocess, resize_with_pad
 from keras_resnet.data.splits import Split
 from keras_resnet.data.streams import read_in_order, read_shuffled
-from keras_resnet.errors import InputError, check_choice, is_count
-from keras_resnet.recipes import NO_AUGMENTATION, RESIZES, Augmentation, Preprocessing
+from keras_resnet.errors import InputError
+from keras_resnet.inputs import PREPARE_ON, Preprocessing
+from keras_resnet.recipes import NO_AUGMENTATION, Augmentation
+from keras_resnet.records import check_choice, is_count
 
 PREFETCH_BATCHES = 2
 SAMPLINGS = ("uniform", "balanced")
@@ -46,7 +48,7 @@ def make_train_dataset(
     augmentation: Augmentation = NO_AUGMENTATION,
     classes: int | None = None,
     sampling: str = "uniform",
-    resize: str = "host",
+    prepare_on: str = "host",
     first_epoch: int = 0,
     first_step: int = 0,
     shard: tuple[int, int] = (0, 1),
@@ -60,7 +62,7 @@ def make_train_dataset(
 
     Args:
         split: the images.
-        preprocessing: size and normalisation of the network's input.
+        preprocessing: size and normalization of the network's input.
         batch_size: most images per batch. No batch is small and no image is dropped: an epoch is divided into as
             few batches as this allows, whose sizes differ by at most one.
         seed: of order and augmentation.
@@ -69,9 +71,9 @@ def make_train_dataset(
         classes: how many there are; needed where the augmentation makes labels soft.
         sampling: "uniform", or "balanced": as many images per epoch, but each class equally often (see
             `draw_balanced`).
-        resize: "host", or "device": batches are uint8 pixels, a quarter of the bytes, for the network that
+        prepare_on: "host", or "device": batches are uint8 pixels, a quarter of the bytes, for the network that
             `wrap_for_device` returns: of an array at its own size; of files at the network's, each pixel rounded to a
-            whole level, and zeros as padding, of which normalising makes what it makes on the host.
+            whole level, and zeros as padding, of which normalizing makes what it makes on the host.
         first_epoch: number of the first epoch, to start in the middle.
         first_step: number of the first batch of that epoch. Keras takes the first iteration for the length of all:
             give `model.fit` the rest of a begun epoch by itself, then a dataset that starts with the next.
@@ -87,7 +89,7 @@ def make_train_dataset(
             `classes`, a step or shard that is not there, or what a stream or encoded images cannot do.
     """
     check_choice("sampling", sampling, SAMPLINGS)
-    _check_source(split, preprocessing, resize)
+    _check_source(split, preprocessing, prepare_on)
     index, count = _check_shard(shard)
     number = len(split)
     steps = count_batches(-(-number // count), batch_size)
@@ -105,7 +107,7 @@ def make_train_dataset(
         split, steps, seed=seed, sampling=sampling, shard=(index, count)
     )
     largest = -(-(number // count + (index < number % count)) // steps)
-    prepare = _make_prepare(split, preprocessing, augmentation, classes, resize, largest)
+    prepare = _make_prepare(split, preprocessing, augmentation, classes, prepare_on, largest)
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
 
@@ -121,13 +123,13 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    split: Split, preprocessing: Preprocessing, *, batch_size: int = 64, resize: str = "host"
+    split: Split, preprocessing: Preprocessing, *, batch_size: int = 64, prepare_on: str = "host"
 ) -> tf.data.Dataset:
     """Batches of every image once, in order; the last may be smaller.
 
     Arguments, types, shapes and errors as `make_train_dataset`.
     """
-    _check_source(split, preprocessing, resize)
+    _check_source(split, preprocessing, prepare_on)
     count_batches(len(split), batch_size)
     if split.stream is not None:
         parse = split.stream.parse
@@ -136,13 +138,13 @@ def make_eval_dataset(
     else:
         fetch = _make_fetch(split)
         dataset = tf.data.Dataset.range(len(split)).batch(batch_size).map(fetch, tf.data.AUTOTUNE)
-    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, resize, batch_size)
+    prepare = _make_prepare(split, preprocessing, NO_AUGMENTATION, None, prepare_on, batch_size)
     no_seed = tf.zeros((2,), tf.int64)
     return prepare(dataset.map(lambda images, labels: (images, labels, no_seed))).prefetch(PREFETCH_BATCHES)
 
 
-def _check_source(split: Split, preprocessing: Preprocessing, resize: str) -> None:
-    check_choice("resize", resize, RESIZES)
+def _check_source(split: Split, preprocessing: Preprocessing, prepare_on: str) -> None:
+    check_choice("prepare_on", prepare_on, PREPARE_ON)
     if split.encoded:
         if preprocessing.channels not in (1, 3):
             raise InputError(f"Images are decoded to 1 or 3 channels. Received: {preprocessing.channels}.")
@@ -252,13 +254,13 @@ def _make_prepare(
     preprocessing: Preprocessing,
     augmentation: Augmentation,
     classes: int | None,
-    resize: str,
+    prepare_on: str,
     largest: int,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """From batches of (stored images, labels, seed), of at most `largest` images, to batches of what the network takes."""
     if split.encoded:
-        return _prepare_files(split, preprocessing, augmentation, classes, resize, largest)
-    prepare = _prepare_arrays(split, preprocessing, augmentation, classes, resize)
+        return _prepare_files(split, preprocessing, augmentation, classes, prepare_on, largest)
+    prepare = _prepare_arrays(split, preprocessing, augmentation, classes, prepare_on)
     return lambda batches: batches.map(prepare, tf.data.AUTOTUNE)
 
 
@@ -271,14 +273,14 @@ def _whole_levels(images: tf.Tensor) -> tf.Tensor:
 
 
 def _prepare_arrays(
-    split: Split, preprocessing: Preprocessing, augmentation: Augmentation, classes: int | None, resize: str
+    split: Split, preprocessing: Preprocessing, augmentation: Augmentation, classes: int | None, prepare_on: str
 ) -> Callable[[Any, Any, Any], tuple[tf.Tensor, tf.Tensor]]:
     height, width = preprocessing.image_size_pixels
     old_height, old_width = split.images.shape[1:3]
     augment, area = make_augment(augmentation, classes=classes), augmentation.resized_crop
 
     def prepare(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        if resize == "device":
+        if prepare_on == "device":
             if area is not None:
                 images = crop.crop_batch(images, _draw_crops(images, seed), area, (old_height, old_width))
             images, labels = augment(images, labels, seed)
@@ -299,7 +301,7 @@ def _prepare_files(
     preprocessing: Preprocessing,
     augmentation: Augmentation,
     classes: int | None,
-    resize: str,
+    prepare_on: str,
     largest: int,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Numbers are drawn for a batch, images read one by one and put together, which is the only pass over a batch.
@@ -312,8 +314,8 @@ def _prepare_files(
     rest = replace(augmentation, resized_crop=None, horizontal_flip=augmentation.horizontal_flip and not mirror)
     augment = make_augment(rest, classes=classes)
     complete = replace(rest, label_smoothing=0.0) == NO_AUGMENTATION  # once it is read: no more changes of pixels
-    normalises = complete and resize == "host"
-    kind = tf.uint8 if not normalises and (complete or area is not None) else tf.float32
+    normalizes = complete and prepare_on == "host"
+    kind = tf.uint8 if not normalizes and (complete or area is not None) else tf.float32
 
     def draw(images: Any, labels: Any, seed: Any) -> tuple[tf.Tensor, ...]:
         number = tf.shape(images, out_type=tf.int64)[0]
@@ -336,14 +338,14 @@ def _prepare_files(
             pixels = tf.cast(pixels + 0.5, tf.uint8)
         if mirror:
             pixels = tf.cond(numbers[-1] > 0, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-        return normalise_lines(pixels, preprocessing) if normalises else pixels, label, facts
+        return normalize_lines(pixels, preprocessing) if normalizes else pixels, label, facts
 
     def finish(images: Any, labels: Any, facts: Any) -> tuple[tf.Tensor, tf.Tensor]:
         number, seed = facts[0, 0], facts[0, 1:]
         images, labels = augment(images[:number], labels[:number], seed)
-        if resize == "device":
+        if prepare_on == "device":
             return _whole_levels(images), labels
-        return images if normalises else normalise(images, preprocessing), labels
+        return images if normalizes else normalize(images, preprocessing), labels
 
     def prepare(batches: tf.data.Dataset) -> tf.data.Dataset:
         images = batches.map(draw, tf.data.AUTOTUNE).unbatch().map(read, tf.data.AUTOTUNE)

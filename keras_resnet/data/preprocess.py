@@ -1,4 +1,4 @@
-"""Decode, resize with pad, normalise: the same graph in training, prediction and serving."""
+"""Decode, resize with pad, normalize: the same graph in training, prediction and serving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import Preprocessing
+from keras_resnet.inputs import Preprocessing
 
 MAX_PIXELS = 64_000_000  # of an encoded image: what it takes in memory when decoded is three times as many bytes
 
@@ -146,15 +146,15 @@ def resize_with_pad(images: Any, height: int, width: int) -> tf.Tensor:
     return tf.ensure_shape(padded, [*images.shape[:-3], height, width, images.shape[-1]])
 
 
-def normalise(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
+def normalize(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
     """`(images / 255 - mean) / std` per channel, float32: (..., channels) of pixel values 0-255 to the same shape."""
     # One multiply-add per value: the constants are folded in float64.
     scale, offset = tf.constant(preprocessing.scale, tf.float32), tf.constant(preprocessing.offset, tf.float32)
     return tf.cast(images, tf.float32) * scale + offset
 
 
-def normalise_lines(image: Any, preprocessing: Preprocessing) -> tf.Tensor:
-    """`normalise(image)` of one float32 (height, width, channels), static: the same numbers, twice as fast.
+def normalize_lines(image: Any, preprocessing: Preprocessing) -> tf.Tensor:
+    """`normalize(image)` of one float32 (height, width, channels), static: the same numbers, twice as fast.
 
     Works on whole lines: to spread constants over a last axis of three takes as long as two more passes.
     """
@@ -166,7 +166,7 @@ def normalise_lines(image: Any, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
-    """`normalise(resize_with_pad(images))`: one image or a batch of pixels 0-255 to the network's input.
+    """`normalize(resize_with_pad(images))`: one image or a batch of pixels 0-255 to the network's input.
 
     Batches of one static size that are enlarged go through two matrix products, which do all of it at once: the same
     values up to float32 rounding (at most 4e-5 of 255 for pixels).
@@ -179,7 +179,7 @@ def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
         and enlarges_by_products(images.shape[1:], height, width)
     ):
         return _apply_products(images, *make_products(images.shape[1:], preprocessing))
-    return normalise(resize_with_pad(images, height, width), preprocessing)
+    return normalize(resize_with_pad(images, height, width), preprocessing)
 
 
 def enlarges_by_products(shape: Any, height: int, width: int) -> bool:
@@ -208,7 +208,7 @@ def make_products(shape: Any, preprocessing: Preprocessing) -> tuple[np.ndarray,
 
     Args:
         shape: (height, width, channels) of the stored images.
-        preprocessing: size and normalisation of the network's input.
+        preprocessing: size and normalization of the network's input.
 
     Returns:
         int32 (bands, k), rows of the image, `height` for a black one beneath it, which padding is made of;

@@ -11,7 +11,8 @@ import numpy as np
 
 from keras_resnet.data import folders, tfds_source
 from keras_resnet.data.splits import ImageData, Split, check_labels, split_stratified
-from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.errors import InputError
+from keras_resnet.records import check_choice, is_count
 
 MEMORY_LIMIT_BYTES = 8 * 2**30  # what a set may take in memory unless told otherwise
 ON_ERROR = ("stop", "skip")

@@ -11,8 +11,9 @@ from keras_resnet.data.encoded import check_decodable, read_encoded
 from keras_resnet.data.preprocess import decode
 from keras_resnet.data.splits import ImageData, Split
 from keras_resnet.data.streams import read_shuffled
-from keras_resnet.errors import InputError, check_choice
-from keras_resnet.recipes import NORMALIZATIONS, Preprocessing
+from keras_resnet.errors import InputError
+from keras_resnet.inputs import NORMALIZATIONS, Preprocessing
+from keras_resnet.records import check_choice
 
 _STATISTICS_SAMPLE = 1000  # encoded images that are decoded to estimate mean and std
 

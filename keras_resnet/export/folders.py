@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import InputError, SaveError, is_count
+from keras_resnet.errors import InputError, SaveError
+from keras_resnet.records import is_count
 
 EXPORT_FILE = "export.json"
 LABELS_FILE = "labels.txt"

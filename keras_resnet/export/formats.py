@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.errors import ExportFailed, InputError, check_choice, check_installed
+from keras_resnet.errors import ExportFailed, InputError, check_installed
 from keras_resnet.export import runtimes, verify
 from keras_resnet.export.check import compare
 from keras_resnet.export.fold import as_functional, rewrite
@@ -24,8 +24,9 @@ from keras_resnet.export.saved_model import (
     choose_name,
     write_labels,
 )
+from keras_resnet.inputs import Preprocessing
 from keras_resnet.models import deep_graph
-from keras_resnet.recipes import Preprocessing
+from keras_resnet.records import check_choice
 from keras_resnet.versions import describe_versions
 
 
@@ -42,7 +43,7 @@ def export_format(
     images: Any = None,
     measure: Callable[[runtimes.Runner], dict[str, Any]] | None = None,
 ) -> Path:
-    """`softmax(network(normalise(images)))` as `path/name/version/model.onnx`, `.tflite` or `.xml`, verified by its runtime.
+    """`softmax(network(normalize(images)))` as `path/name/version/model.onnx`, `.tflite` or `.xml`, verified by its runtime.
 
     The file takes float32 images, pixel values 0-255, *at the network's size* (batch, height, width, channels), of any
     batch; what resizes with pad is before it, in the client. It gives `probabilities` and `logits`, (batch, classes).
@@ -52,7 +53,7 @@ def export_format(
         model: ends in logits or a softmax; it is left as it is.
         path: the folder over all models.
         format: "onnx", "litert" or "openvino"; each is an extra of this package of the same name.
-        preprocessing: what the network saw in training, of which the normalisation becomes part of the file; None
+        preprocessing: what the network saw in training, of which the normalization becomes part of the file; None
             scales nothing.
         class_names: of the outputs, by default "0", "1", ...
         name: of the model's folder, by default the model's.
@@ -121,13 +122,13 @@ def export_format(
 
 
 def _make_whole(model: keras.Model, preprocessing: Preprocessing | None) -> keras.Model:
-    """Normalisation, folded network and softmax as one functional model with named outputs."""
+    """Normalization, folded network and softmax as one functional model with named outputs."""
     network = cut_head(rewrite(model, native_groups=True))
     shape = network.input_shape[1:]
     inputs = keras.Input(shape, name="images" if len(shape) == 3 else "sequences")
     x = inputs
     if preprocessing is not None:
-        x = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="normalise")(x)
+        x = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="normalize")(x)
     logits, _ = network(x)
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     return keras.Model(inputs, {"probabilities": probabilities, "logits": logits}, name=model.name)

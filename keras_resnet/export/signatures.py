@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.data.preprocess import decode, normalise, read_shape, resize_with_pad
+from keras_resnet.data.preprocess import decode, normalize, read_shape, resize_with_pad
+from keras_resnet.inputs import Preprocessing
 from keras_resnet.models import deep_graph
-from keras_resnet.recipes import Preprocessing
 
 TOP_K = 5
 
@@ -96,7 +96,7 @@ class ServedModel(tf.Module):
 
         shape = [*(self._size or self._input_shape[:2]), self._channels]
         pixels = tf.map_fn(fit, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        return self._classify(self._normalise(pixels))
+        return self._classify(self._normalize(pixels))
 
     def _embed(self, images: Any) -> dict[str, Any]:
         return {"features": self._network(self._prepare(self._check_images(images)))[1]}
@@ -145,13 +145,13 @@ class ServedModel(tf.Module):
         return None if height is None or width is None else (height, width)
 
     def _prepare(self, images: Any) -> Any:
-        return self._normalise(self._resize(images))
+        return self._normalize(self._resize(images))
 
     def _resize(self, images: Any) -> Any:
         return tf.cast(images, tf.float32) if self._size is None else resize_with_pad(images, *self._size)
 
-    def _normalise(self, images: Any) -> Any:
-        return images if self._preprocessing is None else normalise(images, self._preprocessing)
+    def _normalize(self, images: Any) -> Any:
+        return images if self._preprocessing is None else normalize(images, self._preprocessing)
 
     def _classify(self, inputs: Any) -> dict[str, Any]:
         logits, _ = self._network(inputs)

@@ -18,11 +18,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.data.preprocess import MAX_PIXELS, decode, normalise, resize_with_pad
+from keras_resnet.data.preprocess import MAX_PIXELS, decode, normalize, resize_with_pad
 from keras_resnet.errors import ExportFailed
 from keras_resnet.export import check
 from keras_resnet.export.heads import cut_head
-from keras_resnet.recipes import Preprocessing
+from keras_resnet.inputs import Preprocessing
 
 BATCH_SIZES = (1, 7)
 TOLERANCE = 1e-4  # of the largest logit, and of a probability
@@ -43,7 +43,7 @@ class Reference:
 
     def compute(self, images: Any) -> dict[str, np.ndarray]:
         """Logits, probabilities and features of a batch, or of images of several sizes."""
-        inputs = np.concatenate([np.asarray(self._normalise(self.resize(image[None]))) for image in images])
+        inputs = np.concatenate([np.asarray(self._normalize(self.resize(image[None]))) for image in images])
         logits, features = (np.asarray(y, np.float64) for y in self._cut(inputs, training=False))
         exponentials = np.exp(logits - logits.max(-1, keepdims=True))
         probabilities = exponentials / exponentials.sum(-1, keepdims=True)
@@ -60,8 +60,8 @@ class Reference:
             return np.asarray(images, np.float32)
         return np.asarray(resize_with_pad(images, *size))
 
-    def _normalise(self, images: np.ndarray) -> Any:
-        return images if self.preprocessing is None else normalise(images, self.preprocessing)
+    def _normalize(self, images: np.ndarray) -> Any:
+        return images if self.preprocessing is None else normalize(images, self.preprocessing)
 
 
 def choose_tolerance(model: keras.Model) -> float:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-# Loaded on first use: the supervisor of a search needs no TensorFlow.
-_HOMES = {
-    "DataReport": "data_job",
-    "inspect_data": "data_job",
-    "export_run": "export_job",
-    "Prediction": "inference",
-    "evaluate": "inference",
-    "predict": "inference",
-    "Run": "run_folder",
-    "load_run": "run_folder",
-    "Search": "search_folder",
-    "load_search": "search_folder",
-    "search": "search_job",
-    "train": "train_job",
-}
-__all__ = [
-    "DataReport",
-    "Prediction",
-    "Run",
-    "Search",
-    "evaluate",
-    "export_run",
-    "inspect_data",
-    "load_run",
-    "load_search",
-    "predict",
-    "search",
-    "train",
-]
+from keras_resnet import lazy
+
+# The supervisor of a search needs no TensorFlow.
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "data_job": ("DataReport", "inspect_data"),
+        "export_job": ("export_run",),
+        "inference": ("Prediction", "evaluate", "predict"),
+        "run_folder": ("Run", "load_run"),
+        "search_folder": ("Search", "load_search"),
+        "search_job": ("search",),
+        "train_job": ("train",),
+    },
+)
 
 if TYPE_CHECKING:
     from keras_resnet.jobs.data_job import DataReport, inspect_data
@@ -43,13 +28,3 @@ if TYPE_CHECKING:
     from keras_resnet.jobs.search_folder import Search, load_search
     from keras_resnet.jobs.search_job import search
     from keras_resnet.jobs.train_job import train
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'keras_resnet.jobs' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"keras_resnet.jobs.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -16,7 +16,8 @@ from keras_resnet.data.describe import count_bytes, count_classes, count_turned,
 from keras_resnet.data.encoded import hold_in_memory, naming_undecodable
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
-from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, Preprocessing, default_recipe
+from keras_resnet.inputs import Preprocessing
+from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, default_recipe
 
 # Of the contact sheet: more would be too small to see.
 MOST_CLASSES, IMAGES_PER_CLASS, DRAWS = 12, 2, 3

@@ -13,11 +13,12 @@ from keras_resnet import data as data_module
 from keras_resnet import export
 from keras_resnet.data import Split, draw_subset
 from keras_resnet.data.encoded import naming_undecodable
-from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.errors import InputError
 from keras_resnet.export.folders import MODEL_FILES
 from keras_resnet.jobs.inference import draw_run_test, evaluate_split, load_run_data
 from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.models import load_model
+from keras_resnet.records import check_choice, is_count
 
 CALIBRATION_SIZE = 256  # images; Jacob et al. 2018 and LiteRT's guide use some hundred
 

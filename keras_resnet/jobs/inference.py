@@ -109,7 +109,7 @@ def predict(
 
     Args:
         run_dir: a finished run.
-        paths: image files; resized with pad and normalised as in training.
+        paths: image files; resized with pad and normalized as in training.
         top_k: how many classes to return for each, at most all.
         batch_size: images at a time.
 

@@ -17,7 +17,8 @@ import psutil
 from keras_resnet.data import ImageData
 from keras_resnet.errors import InputError, SaveError
 from keras_resnet.files import PARTIAL, dump_csv, write_beside
-from keras_resnet.recipes import Preprocessing, Recipe
+from keras_resnet.inputs import Preprocessing
+from keras_resnet.recipes import Recipe
 from keras_resnet.specs import ResNetSpec
 
 RUN_FILE = "run.json"

@@ -14,7 +14,8 @@ import psutil
 
 from keras_resnet.errors import InputError, SaveError
 from keras_resnet.files import dump_csv, write_beside
-from keras_resnet.recipes import Preprocessing, Recipe
+from keras_resnet.inputs import Preprocessing
+from keras_resnet.recipes import Recipe
 from keras_resnet.search import PROGRESS_FILE, Budget, Candidates, Progress, Space
 from keras_resnet.specs import ResNetSpec, count_totals
 

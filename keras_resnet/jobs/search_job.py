@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from keras_resnet.errors import InputError, check_choice, is_count
+from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug, write_beside
 from keras_resnet.jobs.search_folder import (
     LOGS_FOLDER,
@@ -37,6 +37,7 @@ from keras_resnet.jobs.search_supervisor import (
     supervise,
 )
 from keras_resnet.recipes import Recipe
+from keras_resnet.records import check_choice, is_count
 from keras_resnet.search import TUNERS, Budget, Progress, Space
 
 OBJECTIVES = ("val_accuracy", "val_loss")

@@ -69,7 +69,7 @@ def train(
     memory_limit_bytes: int | None = None,
     on_error: str | None = None,
     normalize: str | None = None,
-    resize: str = "host",
+    prepare_on: str = "host",
     recipe: Recipe | Mapping[str, Any] | None = None,
     verbose: int | str = "auto",
 ) -> Run:
@@ -91,7 +91,7 @@ def train(
         memory_limit_bytes: of the images, as for `load_data`.
         on_error: "stop" (the default) or "skip" what cannot be decoded, as for `load_data`.
         normalize: mean and std, as for `compute_preprocessing`; by default "dataset".
-        resize: "host", or "device": training images travel as uint8 and are finished beside the network, on its device:
+        prepare_on: "host", or "device": training images travel as uint8 and are finished beside the network, on its device:
             arrays as they are stored, files decoded to the network's size. The saved network is the same.
         recipe: a whole `Recipe`, or a mapping of the fields that differ from the default for this data.
         verbose: of Keras' progress bars.
@@ -130,7 +130,7 @@ def train(
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
         where = os.path.abspath(data_dir) if data_dir is not None else None
-        options = DataOptions(where, memory_limit_bytes, on_error, normalize, resize)
+        options = DataOptions(where, memory_limit_bytes, on_error, normalize, prepare_on)
         plan = make_plan(os.fspath(data), options, images, spec, image_size_pixels, train_size, test_size, recipe)
         del images
         batches = plan.make_train_dataset()  # what it cannot do shows before anything is written
@@ -201,8 +201,8 @@ def _take_winner(
 def _fit(
     network: keras.Model, batches: Any, plan: Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str
 ) -> _Outcome:
-    resize, trained = plan.options.resize, network
-    if resize == "device":
+    prepare_on, trained = plan.options.prepare_on, network
+    if prepare_on == "device":
         shape = plan.preprocessing.input_shape if plan.train.encoded else plan.train.images.shape[1:]
         trained = wrap_for_device(network, shape, plan.preprocessing)
     best = BestEpoch(
@@ -215,7 +215,7 @@ def _fit(
             trained,
             batches,
             plan.recipe,
-            validation=plan.make_eval_dataset(plan.validation, resize) if plan.validation is not None else None,
+            validation=plan.make_eval_dataset(plan.validation, prepare_on) if plan.validation is not None else None,
             steps_per_epoch=plan.steps_per_epoch,
             verbose=verbose,
             best=best,

@@ -11,7 +11,8 @@ from keras_resnet import training
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.encoded import check_decodable
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import Preprocessing, Recipe, default_model
+from keras_resnet.inputs import Preprocessing
+from keras_resnet.recipes import Recipe, default_model
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class DataOptions:
     memory_limit_bytes: int | None
     on_error: str
     normalize: str
-    resize: str
+    prepare_on: str
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Plan:
         """How many there are, 0 without a validation."""
         return len(self.validation) if self.validation is not None else 0
 
-    def make_eval_dataset(self, split: Split, resize: str = "host") -> Any:
+    def make_eval_dataset(self, split: Split, prepare_on: str = "host") -> Any:
         """Batches of every image once."""
         return data_module.make_eval_dataset(
-            split, self.preprocessing, batch_size=self.recipe.batch_size, resize=resize
+            split, self.preprocessing, batch_size=self.recipe.batch_size, prepare_on=prepare_on
         )
 
     def make_train_dataset(self) -> Any:
@@ -88,7 +89,7 @@ class Plan:
             augmentation=self.recipe.augmentation,
             classes=self.classes,
             sampling=self.recipe.sampling,
-            resize=self.options.resize,
+            prepare_on=self.options.prepare_on,
         )
 
 

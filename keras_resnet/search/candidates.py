@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_resnet.errors import InputError, is_count
-from keras_resnet.recipes import Recipe, Record
+from keras_resnet.errors import InputError
+from keras_resnet.recipes import Recipe
+from keras_resnet.records import Record, is_count
 from keras_resnet.search.space import Space
 from keras_resnet.specs import (
     ResNetSpec,

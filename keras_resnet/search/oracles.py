@@ -14,8 +14,8 @@ import numpy as np
 from keras_tuner import oracles
 from keras_tuner.engine.base_tuner import BaseTuner
 
-from keras_resnet.errors import check_choice
 from keras_resnet.files import write_beside
+from keras_resnet.records import check_choice
 from keras_resnet.search.candidates import Candidates
 from keras_resnet.search.space import TUNERS
 

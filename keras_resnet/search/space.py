@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_resnet.errors import InputError, check_choice, is_count, suggest
-from keras_resnet.recipes import Record
+from keras_resnet.errors import InputError, suggest
+from keras_resnet.records import Record, check_choice, is_count
 from keras_resnet.specs.branch import STEM_STRIDES
 
 BLOCKS = ("basic", "bottleneck", "resnext")  # "resnext": a bottleneck whose 3x3 convolution has groups

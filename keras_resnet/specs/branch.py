@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from keras_resnet.errors import InputError, check_choice
+from keras_resnet.errors import InputError
+from keras_resnet.records import check_choice
 from keras_resnet.specs.dialect import TORCHVISION, Dialect
 
 EXPANSIONS = {"basic": 1, "bottleneck": 4}  # block -> output channels per filter

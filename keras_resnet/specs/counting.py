@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from keras_resnet.errors import InputError, is_count
+from keras_resnet.errors import InputError
+from keras_resnet.records import is_count
 from keras_resnet.specs.layout import iter_blocks
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from keras_resnet.errors import InputError, check_choice
+from keras_resnet.errors import InputError
+from keras_resnet.records import check_choice
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
-from keras_resnet.errors import InputError, check_choice, is_count, suggest
+from keras_resnet.errors import InputError, suggest
+from keras_resnet.records import check_choice, is_count
 from keras_resnet.specs.branch import EXPANSIONS, SHORTCUTS, STEM_STRIDES, check_branch, check_stem, inner_width
 from keras_resnet.specs.dialect import DIALECTS, TORCHVISION, Dialect
 

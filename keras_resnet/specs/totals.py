@@ -6,7 +6,8 @@ import math
 import operator
 from typing import NamedTuple
 
-from keras_resnet.errors import InputError, is_count
+from keras_resnet.errors import InputError
+from keras_resnet.records import is_count
 from keras_resnet.specs.counting import complete_arguments
 from keras_resnet.specs.layout import iter_runs
 from keras_resnet.specs.spec import ResNetSpec

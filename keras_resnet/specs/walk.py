@@ -36,7 +36,7 @@ class Walk:
         "has_bias",
         "layers",
         "multiply_adds",
-        "normalised",
+        "normalized",
         "pixels",
         "preactivation",
         "rank",
@@ -53,7 +53,7 @@ class Walk:
         self.sides, self.pixels = tuple(sides), prod(sides)
         self.layers: list[LayerCost] | None = [] if record else None
         self.weights = 0  # of convolutions and dense layers
-        self.normalised = 0  # channels that go through BN: each has a scale, an offset, a mean and a variance
+        self.normalized = 0  # channels that go through BN: each has a scale, an offset, a mean and a variance
         self.multiply_adds = 0
         self.activations = 0  # values that all layers put out but for the input and padding
 
@@ -65,12 +65,12 @@ class Walk:
     @property
     def trainable(self) -> int:
         """Parameters so far, without BN's moving statistics."""
-        return self.weights + 2 * self.normalised
+        return self.weights + 2 * self.normalized
 
     @property
     def parameters(self) -> int:
         """All parameters so far."""
-        return self.weights + 4 * self.normalised
+        return self.weights + 4 * self.normalized
 
     def cut(self) -> tuple[LayerCost, ...]:
         """Returns what was recorded since the last cut."""
@@ -91,12 +91,12 @@ class Walk:
 
     def run(self, run: Run) -> None:
         """Walks through equal blocks, of which only the first is looked at."""
-        weights, normalised = self.weights, self.normalised
+        weights, normalized = self.weights, self.normalized
         multiply_adds, activations = self.multiply_adds, self.activations
         self.block(run)
         more = run.times - 1
         self.weights += more * (self.weights - weights)
-        self.normalised += more * (self.normalised - normalised)
+        self.normalized += more * (self.normalized - normalized)
         self.multiply_adds += more * (self.multiply_adds - multiply_adds)
         self.activations += more * (self.activations - activations)
 
@@ -162,7 +162,7 @@ class Walk:
         A BN has the number of its convolution, plus `bn_shift`.
         """
         rank, channels, pixels, layers, count = self.rank, self.channels, self.pixels, self.layers, len(convs)
-        all_weights = multiply_adds = normalised = activations = 0
+        all_weights = multiply_adds = normalized = activations = 0
         for number, (filters, kernel_sizes, stride, _, groups) in enumerate(convs, start=1):
             if stride > 1:
                 self._stride(stride)
@@ -182,7 +182,7 @@ class Walk:
             channels = filters
             outputs = 1 if parts == 1 else 2  # several are joined
             if with_bn:
-                normalised += filters
+                normalized += filters
                 outputs += 1 + relus
                 if layers is not None:
                     name = f"{prefix}_bn{number + bn_shift if numbered else ''}"
@@ -190,13 +190,13 @@ class Walk:
             activations += outputs * pixels * filters
         self.channels = channels
         self.weights += all_weights
-        self.normalised += normalised
+        self.normalized += normalized
         self.multiply_adds += multiply_adds
         self.activations += activations
 
     def _bn_relu(self, prefix: str, index: int | str) -> None:
         channels = self.channels
-        self.normalised += channels
+        self.normalized += channels
         self.activations += 2 * self.pixels * channels
         if self.layers is not None:
             self.layers.append(LayerCost(f"{prefix}_bn{index}", 2 * channels, 2 * channels, 0, self.shape))

@@ -1,0 +1,97 @@
+"""What importing the package does: nothing heavy, oneDNN on, and a word about its namesake."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_resnet import count_macs, count_params
+from keras_resnet.import_hook import when_imported
+from keras_resnet.specs import TABLE
+
+ROOT = Path(__file__).parents[2]
+
+
+def _run(code, **environment):
+    whole = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**whole, **environment}, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["keras_resnet-0.2.0.dist-info", "keras_resnet-0.2.0-py3.11.egg-info"])
+def test_the_old_package_of_this_name_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    done = _run("import keras_resnet", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert (
+        "ImportError: The old Keras 2 package keras-resnet 0.2.0 is installed under the same import name" in done.stderr
+    )
+    assert "pip uninstall -y keras-resnet keras-native-resnet" in done.stderr
+
+
+def test_the_import_hook_acts_once_and_outlives_a_failed_import(tmp_path, monkeypatch):
+    module, seen = tmp_path / "hooked_here.py", []
+    monkeypatch.syspath_prepend(tmp_path)
+    when_imported("hooked_here", lambda: seen.append(sys.modules["hooked_here"].VALUE))
+    finders = list(sys.meta_path)
+    module.write_text("raise ImportError('not yet')")
+    with pytest.raises(ImportError, match="not yet"):
+        importlib.import_module("hooked_here")
+    assert sys.meta_path == finders
+    module.write_text("VALUE = 1  # of another length than before")
+    importlib.invalidate_caches()
+    importlib.import_module("hooked_here")
+    importlib.reload(sys.modules["hooked_here"])
+    assert seen == [1]
+    assert sys.meta_path == finders[1:]
+    when_imported("hooked_here", lambda: seen.append(2))  # there already
+    assert seen == [1, 2]
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("hooked_nowhere")
+
+
+def test_onednn_is_turned_on_unless_the_user_has_set_it():
+    code = "import keras_resnet, os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    assert _run(code).stdout.strip() == "1"
+    assert _run(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "0"
+    late = (
+        "import sys, os; sys.modules['tensorflow'] = object(); import keras_resnet;"
+        "print('TF_ENABLE_ONEDNN_OPTS' in os.environ)"
+    )
+    assert _run(late).stdout.strip() == "False"
+
+
+def test_the_version_is_that_of_the_distribution():
+    stated = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert _run("import keras_resnet; print(keras_resnet.__version__)").stdout.strip() == stated
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    done = _run("import keras_resnet; keras_resnet.ResNet50")
+    assert "AttributeError: module 'keras_resnet' has no attribute 'ResNet50'" in done.stderr
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        done = _run(f"import os; os.chdir({str(tmp_path)!r})\n{block}")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits.keras").exists()
+
+
+def test_the_readme_names_both_set_up_commands():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in ("train", "test"):
+        assert len(re.findall(rf"<!-- ci: {name} -->\n```sh\n[^\n]+\n```", readme)) == 1
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_readme_states_what_is_counted(name):
+    line = f"| `{name}` | {count_params(name):,} | {count_params(name, trainable_only=True):,} | {count_macs(name):,} |"
+    assert line in (ROOT / "README.md").read_text("utf-8")
