@@ -167,8 +167,8 @@ def _split_sides(against: str | None) -> tuple[str, ...] | None:
 
 def _describe() -> dict[str, Any]:
     """Machine and versions, as columns of the CSV file."""
+    from keras_resnet.environment import describe_versions
     from keras_resnet.jobs.run_folder import describe_machine
-    from keras_resnet.versions import describe_versions
 
     machine = describe_machine()
     kept: Mapping[str, Any] = {key: machine[key] for key in ("processor", "cores", "memory_gib", "onednn")}

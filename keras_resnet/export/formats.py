@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.environment import describe_versions
 from keras_resnet.errors import ExportFailed, InputError, check_installed
 from keras_resnet.export import runtimes, verify
 from keras_resnet.export.check import compare
@@ -27,7 +28,6 @@ from keras_resnet.export.saved_model import (
 from keras_resnet.inputs import Preprocessing
 from keras_resnet.models import deep_graph
 from keras_resnet.records import check_choice
-from keras_resnet.versions import describe_versions
 
 
 def export_format(

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_resnet.data.preprocess import MAX_PIXELS
+from keras_resnet.environment import describe_versions
 from keras_resnet.errors import ExportFailed, InputError
 from keras_resnet.export import verify, warmup
 from keras_resnet.export.fold import as_functional, rewrite
@@ -19,7 +20,6 @@ from keras_resnet.export.folders import LABELS_FILE, new_version
 from keras_resnet.export.heads import cut_head
 from keras_resnet.inputs import Preprocessing
 from keras_resnet.records import is_count
-from keras_resnet.versions import describe_versions
 
 
 def export_saved_model(

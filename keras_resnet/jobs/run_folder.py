@@ -28,8 +28,6 @@ HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
 _LOCK_FILE = "running.json"
-# What decides a result beyond Keras and TensorFlow.
-RESULT_PACKAGES = ("tensorflow-datasets", "numpy", "scikit-learn")
 
 
 class RunFolder:
@@ -195,25 +193,3 @@ def describe_data(data: ImageData, name: str) -> dict[str, Any]:
     """What `run.json` says of the data; a path is stored whole, so that it is found from any folder."""
     stored = os.path.abspath(name) if data.source in ("folder", "npz") else data.name
     return {"name": stored, "source": data.source, "class_names": list(data.class_names), "channels": data.channels}
-
-
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory and accelerators, as far as the system tells."""
-    import tensorflow as tf
-
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        processor = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), processor)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "system": platform.system(),
-        "processor": processor,
-        "cores": cores,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "accelerators": [
-            tf.config.experimental.get_device_details(device).get("device_name", device.name)
-            for device in tf.config.list_physical_devices()
-            if device.device_type != "CPU"
-        ],
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
-    }

@@ -24,10 +24,10 @@ SEARCH_VALIDATION_SPLIT = 0.2  # twice that of a training: here it has to tell n
 def plan(request_path: str, plan_path: str) -> int:
     """Loads the data once and decides all that trials share."""
     from keras_resnet import data as data_module
-    from keras_resnet.jobs.run_folder import RESULT_PACKAGES, describe_data, describe_machine
+    from keras_resnet.environment import RESULT_PACKAGES, describe_machine, describe_versions
+    from keras_resnet.jobs.run_folder import describe_data
     from keras_resnet.jobs.search_folder import get_data_options, make_candidates
     from keras_resnet.jobs.train_plan import draw_training
-    from keras_resnet.versions import describe_versions
 
     request = json.loads(Path(request_path).read_text("utf-8"))
     memory = request.pop("default_memory")
@@ -56,7 +56,7 @@ def plan(request_path: str, plan_path: str) -> int:
             "train_images": len(train),
             "validation_images": len(validation) if validation is not None else 0,
             "versions": describe_versions(*RESULT_PACKAGES),
-            "machine": describe_machine(),
+            "machine": describe_machine().to_dict(),
         },
     }
     record["plan"]["space"] = make_candidates(record).space.to_dict()  # a budget that cannot be met is an error here

@@ -19,6 +19,7 @@ from keras_resnet import plots, training
 from keras_resnet.callbacks import BestEpoch
 from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.device import wrap_for_device
+from keras_resnet.environment import RESULT_PACKAGES, describe_machine, describe_versions
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
 from keras_resnet.jobs.run_folder import (
@@ -27,12 +28,10 @@ from keras_resnet.jobs.run_folder import (
     CURVES_FILE,
     HISTORY_FILE,
     MODEL_FILE,
-    RESULT_PACKAGES,
     RUN_FILE,
     Run,
     RunFolder,
     describe_data,
-    describe_machine,
     load_run,
 )
 from keras_resnet.jobs.search_folder import Search, absolute_data, get_data_options, get_preprocessing, load_search
@@ -40,7 +39,6 @@ from keras_resnet.jobs.train_plan import DataOptions, Plan, get_class_weights, l
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Recipe, default_recipe
 from keras_resnet.specs import ResNetSpec, count_params, get_spec
-from keras_resnet.versions import describe_versions
 
 log = logging.getLogger(__name__)
 
@@ -282,7 +280,7 @@ def _describe_run(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation
         "test": evaluation.to_dict(),
         "seconds": watch.seconds(),
         "versions": describe_versions(*RESULT_PACKAGES),
-        "machine": describe_machine(),
+        "machine": describe_machine().to_dict(),
     }
 
 

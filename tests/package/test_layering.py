@@ -18,7 +18,8 @@ LEVELS = {
     "records": 0,
     "specs": 0,
     "recipes": 0,
-    "versions": 0,
+    "environment": 0,
+    "probabilities": 0,
     "fused": 1,
     "layers": 1,
     "blocks": 1,
@@ -37,10 +38,12 @@ LEVELS = {
     "benchmark": 4,
     "cli": 5,
 }
-STDLIB_ONLY = ("errors", "files", "import_hook", "inputs", "lazy", "records", "specs", "recipes", "versions")
+STDLIB_ONLY = ("errors", "files", "import_hook", "inputs", "lazy", "records", "specs", "recipes")
 ALLOWED = {  # what a module may take from outside, beyond the standard library
     "blocks": {"keras"},
+    "environment": {"psutil", "tensorflow"},
     "folders": {"psutil"},
+    "probabilities": {"numpy"},
     "plots": {"matplotlib", "numpy"},
     "models": {"keras"},
     "device": {"keras", "numpy"},
