@@ -16,6 +16,8 @@ from typing import Any
 
 import keras
 
+from keras_resnet.private import flatten_layers, is_onednn_on
+
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,7 @@ def fuse_model(model: keras.Model, *, relu_may_join: Callable[[keras.Layer], boo
         model: any.
         relu_may_join: which of them a ReLU may join.
     """
-    for layer in model._flatten_layers(include_self=False, recursive=True):
+    for layer in flatten_layers(model):
         if "call" not in vars(layer):
             fuse_batch_norm(layer, relu_may_join=relu_may_join(layer))
 
@@ -121,11 +123,7 @@ def warn_without_onednn() -> None:
         return
     import tensorflow as tf
 
-    try:
-        from tensorflow.python.util import _pywrap_util_port  # what TensorFlow itself asks; it has no public name
-    except ImportError:
-        return
-    if _pywrap_util_port.IsMklEnabled() or tf.config.list_physical_devices("GPU"):
+    if is_onednn_on() is not False or tf.config.list_physical_devices("GPU"):
         return
     log.warning(
         "TensorFlow was loaded without oneDNN, its faster operations: training takes up to twice as long, networks with "

@@ -70,10 +70,10 @@ def train(
         verbose=1,
         **how,
     )
-    test, seconds = run.record["test"], run.record["seconds"]["total"]
+    record = run.record
     click.echo(
-        f"{run.spec.name} on {data}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on "
-        f"{test['num_examples']} images; {run.record['steps']} steps, {seconds:.0f} s; in {run.path}"
+        f"{run.spec.name} on {data}: test accuracy {record.test.accuracy:.4f}, loss {record.test.loss:.4f} on "
+        f"{record.test.num_examples} images; {record.steps} steps, {record.seconds['total']:.0f} s; in {run.path}"
     )
 
 

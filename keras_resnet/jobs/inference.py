@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.jobs.train_plan import draw_test
 from keras_resnet.models import load_model
+from keras_resnet.probabilities import softmax
 
 
 def evaluate(
@@ -64,17 +65,11 @@ def evaluate_split(
 
 def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
     """Loads the data that a run was trained on; raises InputError where it is gone or has become another."""
-    recorded = run.record["data"]
-    images = data_module.load_data(
-        recorded["name"],
-        data_dir=data_dir or recorded.get("data_dir"),
-        memory_limit_bytes=recorded.get("memory_limit_bytes"),
-        on_error=recorded.get("on_error", "stop"),
-    )
-    if images.source != recorded["source"]:
-        raise InputError(
-            f"{run.path} was trained on {recorded['name']} from {recorded['source']}. Received: {images.source}."
-        )
+    source = run.record.source if data_dir is None else replace(run.record.source, data_dir=os.fspath(data_dir))
+    recorded = run.record.data
+    images = data_module.load_data(replace(source, name=recorded.name))
+    if images.origin != recorded.origin:
+        raise InputError(f"{run.path} was trained on {recorded.name} from {recorded.origin}. Received: {images.origin}.")
     if images.class_names != run.class_names:
         raise InputError(
             f"The data must have the classes that {run.path} was trained on, {', '.join(run.class_names)}. "
@@ -84,8 +79,8 @@ def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> I
 
 
 def draw_run_test(run: Run, images: ImageData, test_size: int | str | None = None) -> Split:
-    """The test images of a run: those it used, "all", or a number drawn by its seed."""
-    size = run.record["data"]["test_size"] if test_size is None else None if test_size == "all" else int(test_size)
+    """Returns the test images of a run: those it used, "all", or a number drawn by its seed."""
+    size = run.record.input.test_size if test_size is None else None if test_size == "all" else int(test_size)
     return draw_test(images, size, run.recipe.seed)
 
 
@@ -137,9 +132,7 @@ def predict(
     split = Split(np.array(names), np.zeros(len(names), np.int64))
     dataset = data_module.make_eval_dataset(split, run.preprocessing, batch_size=batch_size)
     with naming_undecodable(split):
-        logits = np.asarray(model.predict(dataset, verbose=0), np.float64)
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+        probabilities = softmax(model.predict(dataset, verbose=0))
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
     return [
         Prediction(name, tuple(run.class_names[index] for index in row), tuple(float(values[index]) for index in row))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-from keras_resnet.data import ImageData
 from keras_resnet.errors import InputError, SaveError
-from keras_resnet.files import PARTIAL, dump_csv, write_beside
+from keras_resnet.files import dump_csv, write_beside
+from keras_resnet.folders import FolderLock, LockTaken, NewFolders, remove_partial_files
 from keras_resnet.inputs import Preprocessing
+from keras_resnet.jobs.run_record import RunRecord
+from keras_resnet.jobs.stored import read_stored
 from keras_resnet.recipes import Recipe
 from keras_resnet.specs import ResNetSpec
 
@@ -27,7 +24,7 @@ CHECKPOINT_FILE = "checkpoint.weights.h5"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
-_LOCK_FILE = "running.json"
+_RESULTS = (RUN_FILE, MODEL_FILE, HISTORY_FILE, CURVES_FILE, CONFUSION_FILE)
 
 
 class RunFolder:
@@ -35,7 +32,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._made: list[Path] = []  # folders that were not there before, the innermost first
+        self._lock, self._folders = FolderLock(path), NewFolders(path)
 
     def check_free(self) -> None:
         """Raises InputError, saying what is there, unless the folder is missing or empty."""
@@ -52,8 +49,8 @@ class RunFolder:
         if not names:
             return
         advice = "Choose another --run-dir, or remove this one."
-        if _LOCK_FILE in names:
-            raise InputError(f"{self._describe_lock()} {advice}")
+        if self._lock.path.name in names:
+            raise InputError(f"{self._describe_owner()} {advice}")
         if RUN_FILE in names:
             raise InputError(f"The run folder {self.path} already holds a run{self._describe_run()}. {advice}")
         raise InputError(
@@ -61,62 +58,50 @@ class RunFolder:
             f"{', ...' if len(names) > 5 else ''}. {advice}"
         )
 
-    def _describe_lock(self) -> str:
-        try:
-            lock = json.loads((self.path / _LOCK_FILE).read_text())
-            process, host, started = lock["process"], lock["host"], lock["started"]
-        except (OSError, ValueError, KeyError):
+    def _describe_owner(self) -> str:
+        owner = self._lock.read()
+        if owner is None:
             return f"The run folder {self.path} is in use, or was left by a run that was stopped."
+        if not owner.is_here:
+            return f"The run folder {self.path} is in use by process {owner.process} on {owner.host} since {owner.started}."
+        if owner.runs:
+            return f"The run folder {self.path} is in use by process {owner.process} since {owner.started}."
         kept = f" It left {CHECKPOINT_FILE}, its best epoch." if (self.path / CHECKPOINT_FILE).exists() else ""
-        if host != platform.node():
-            return f"The run folder {self.path} is in use by process {process} on {host} since {started}."
-        if psutil.pid_exists(process):
-            return f"The run folder {self.path} is in use by process {process} since {started}."
-        return f"The run folder {self.path} was left by process {process}, started {started}, which was stopped.{kept}"
+        return (
+            f"The run folder {self.path} was left by process {owner.process}, started {owner.started}, which was "
+            f"stopped.{kept}"
+        )
 
     def _describe_run(self) -> str:
         with contextlib.suppress(InputError):
-            run = load_run(self.path)
-            return f" ({run.spec.name} on {run.record['data']['name']}, test accuracy {run.record['test']['accuracy']:.4f})"
+            record = load_run(self.path).record
+            return f" ({record.model.spec.name} on {record.data.name}, test accuracy {record.test.accuracy:.4f})"
         return ""
 
     def open(self) -> None:
         """Makes the folder and takes it for this process; raises InputError where it is not free."""
         self.check_free()
-        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        lock = {
-            "process": os.getpid(),
-            "host": platform.node(),
-            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        }
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # "x" fails where another process was faster.
-            with open(self.path / _LOCK_FILE, "x", encoding="utf-8") as file:
-                json.dump(lock, file)
-        except FileExistsError as error:
-            raise InputError(self._describe_lock()) from error
+            self._folders.make()
+            self._lock.take()
+        except LockTaken as error:
+            raise InputError(self._describe_owner()) from error
         except OSError as error:
             self.close(finished=False)
             raise SaveError(f"The run folder {self.path} cannot be written: {error}") from error
 
     def close(self, *, finished: bool) -> None:
         """Gives the folder back. An unfinished run leaves its checkpoint, or without one nothing at all."""
-        for child in self.path.glob(f"{PARTIAL}*"):
-            child.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (self.path / _LOCK_FILE).unlink()
+        remove_partial_files(self.path)
+        self._lock.give_back()
         checkpoint = self.path / CHECKPOINT_FILE
-        if finished:
-            checkpoint.unlink(missing_ok=True)
-            return
         with contextlib.suppress(OSError):
-            if checkpoint.exists():
-                return
-            for name in (RUN_FILE, MODEL_FILE, HISTORY_FILE, CURVES_FILE, CONFUSION_FILE):
-                (self.path / name).unlink(missing_ok=True)
-            for folder in self._made:  # until one in which somebody put a file of theirs meanwhile
-                folder.rmdir()
+            if finished:
+                checkpoint.unlink(missing_ok=True)
+            elif not checkpoint.exists():
+                for name in _RESULTS:
+                    (self.path / name).unlink(missing_ok=True)
+                self._folders.remove_if_empty()
 
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
         """Has `writer` write a file beside, then renames it to `name`; an older `name` survives any failure.
@@ -128,9 +113,10 @@ class RunFolder:
         rest = f"{self.path / left[0]}, written before, is unchanged." if left else "Nothing was written before it."
         write_beside(self.path / name, writer, hint=rest)
 
-    def write_json(self, name: str, value: object) -> None:
-        """Writes `value` as indented JSON."""
-        self.write(name, lambda path: path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", "utf-8"))
+    def write_record(self, record: RunRecord) -> None:
+        """Writes `run.json`."""
+        text = json.dumps(record.to_json(), indent=2, allow_nan=False) + "\n"
+        self.write(RUN_FILE, lambda path: path.write_text(text, "utf-8"))
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Writes `rows`, all with the keys of the first, under a header."""
@@ -142,11 +128,27 @@ class Run:
     """A finished run, as its folder tells it."""
 
     path: Path
-    spec: ResNetSpec
-    preprocessing: Preprocessing
-    recipe: Recipe
-    class_names: tuple[str, ...]
-    record: dict[str, Any]  # run.json
+    record: RunRecord
+
+    @property
+    def spec(self) -> ResNetSpec:
+        """The network."""
+        return self.record.model.spec
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network saw in training."""
+        return self.record.preprocessing
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the network was trained."""
+        return self.record.recipe
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the network's outputs mean."""
+        return self.record.data.class_names
 
     @property
     def model_path(self) -> Path:
@@ -166,30 +168,4 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         raise InputError(
             f"A run folder must hold {RUN_FILE} and {MODEL_FILE}. Received: {folder}, without {' and '.join(missing)}."
         )
-    try:
-        record = json.loads((folder / RUN_FILE).read_text("utf-8"))
-        lacks_preprocessing = not record.get("preprocessing")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
-    if lacks_preprocessing:
-        raise InputError(
-            f"A run must store its preprocessing, or images cannot be prepared as in training. Received: {folder}, "
-            f"whose {RUN_FILE} has none."
-        )
-    try:
-        return Run(
-            folder,
-            ResNetSpec.from_dict(record["model"]["spec"]),
-            Preprocessing.from_dict(record["preprocessing"]),
-            Recipe.from_dict(record["recipe"]),
-            tuple(record["data"]["class_names"]),
-            record,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / RUN_FILE} is not the record of a run of this version: {error}") from error
-
-
-def describe_data(data: ImageData, name: str) -> dict[str, Any]:
-    """What `run.json` says of the data; a path is stored whole, so that it is found from any folder."""
-    stored = os.path.abspath(name) if data.source in ("folder", "npz") else data.name
-    return {"name": stored, "source": data.source, "class_names": list(data.class_names), "channels": data.channels}
+    return Run(folder, read_stored(folder / RUN_FILE, "a run", RunRecord.read))

@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from keras_resnet import data as data_module
 from keras_resnet import plots, training
-from keras_resnet.callbacks import BestEpoch
 from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.device import wrap_for_device
 from keras_resnet.environment import RESULT_PACKAGES, describe_machine, describe_versions
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
+from keras_resnet.inputs import DataSource, InputOptions
+from keras_resnet.jobs.options import RunOptions
 from keras_resnet.jobs.run_folder import (
     CHECKPOINT_FILE,
     CONFUSION_FILE,
     CURVES_FILE,
     HISTORY_FILE,
     MODEL_FILE,
-    RUN_FILE,
     Run,
     RunFolder,
-    describe_data,
     load_run,
 )
-from keras_resnet.jobs.search_folder import Search, absolute_data, get_data_options, get_preprocessing, load_search
-from keras_resnet.jobs.train_plan import DataOptions, Plan, get_class_weights, log_plan, make_plan
+from keras_resnet.jobs.run_record import Figures, NetworkRecord, RunRecord, Winner
+from keras_resnet.jobs.searching.folder import Search, load_search
+from keras_resnet.jobs.train_plan import TrainingPlan, complete_recipe, log_plan, make_plan
 from keras_resnet.models import build, load_weights
-from keras_resnet.recipes import Recipe, default_recipe
-from keras_resnet.specs import ResNetSpec, count_params, get_spec
+from keras_resnet.recipes import Recipe
+from keras_resnet.specs import ResNetSpec, get_spec
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What a training came to: the best epoch's weights are in the network, BN is as it will be used."""
-
-    records: list[dict[str, float]]
-    best_epoch: int
-    steps: int
-    bn_images: int
-    interrupted: bool
-
-
 def train(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | DataSource,
     *,
     model: ResNetSpec | str | None = None,
     search_dir: str | os.PathLike[str] | None = None,
@@ -89,50 +78,91 @@ def train(
         memory_limit_bytes: of the images, as for `load_data`.
         on_error: "stop" (the default) or "skip" what cannot be decoded, as for `load_data`.
         normalize: mean and std, as for `compute_preprocessing`; by default "dataset".
-        prepare_on: "host", or "device": training images travel as uint8 and are finished beside the network, on its device:
-            arrays as they are stored, files decoded to the network's size. The saved network is the same.
+        prepare_on: "host", or "device": training images travel as uint8 and are finished beside the network, on its
+            device: arrays as they are stored, files decoded to the network's size. The saved network is the same.
         recipe: a whole `Recipe`, or a mapping of the fields that differ from the default for this data.
         verbose: of Keras' progress bars.
 
     Returns:
-        The finished run; `run.record["test"]` has accuracy, loss and number of images.
+        The finished run; `run.record.test` has accuracy, loss and number of images.
 
     Raises:
         InputError: whatever cannot be used, before anything is written.
         SaveError: a file could not be written; the best checkpoint before it is left in the folder.
     """
+    flat = {"data_dir": data_dir, "memory_limit_bytes": memory_limit_bytes, "on_error": on_error}
+    given: dict[str, Any] = {name: value for name, value in flat.items() if value is not None}
+    how: dict[str, Any] = {"normalize": normalize} if normalize is not None else {}
+    sizes = {"train_size": train_size, "test_size": test_size, "prepare_on": prepare_on}
+    if search_dir is None:
+        source = data_module.as_source(data, **given)
+        options = InputOptions(image_size_pixels, **how, **sizes)
+        return _train(source, options, RunOptions(run_dir, verbose=verbose), model, recipe)
+    found = load_search(search_dir)
+    if model is not None:
+        raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
+    source, options = _take_inputs(found, data_module.as_source(data, **given), given, image_size_pixels)
+    options = replace(options, **how, **sizes)
+    return _train(
+        source, options, RunOptions(run_dir, verbose=verbose), found.best.spec, _take_recipe(found, recipe), found
+    )
+
+
+def _take_inputs(
+    found: Search, asked: DataSource, given: Mapping[str, Any], image_size_pixels: tuple[int, int] | None
+) -> tuple[DataSource, InputOptions]:
+    """The data and the image size of a search's winner; what was given for the training comes first."""
+    searched, preprocessing = found.record.request.source, found.record.plan.preprocessing
+    if searched.name != asked.absolute().name:
+        raise InputError(
+            f"The winner of {found.path} is for {searched.name}. Received: {asked.name}. For other data pass its spec: "
+            "train(data, model=load_search(path).best.spec)."
+        )
+    if image_size_pixels not in (None, preprocessing.image_size_pixels):
+        raise InputError(
+            f"The winner of {found.path} was found at {preprocessing.image_size_pixels} pixels. "
+            f"Received: {image_size_pixels}."
+        )
+    chosen = {name: getattr(asked, name) for name in given}
+    normalize = found.record.request.input.normalize
+    return replace(searched, **chosen), InputOptions(preprocessing.image_size_pixels, normalize)
+
+
+def _take_recipe(found: Search, given: Recipe | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The recipe of a search's winner, as far as the training was not given another."""
+    chosen = found.best.recipe.to_dict()
+    if "validation_split" not in found.record.request.recipe:
+        # A search holds out more than a training, to tell networks apart.
+        chosen["validation_split"] = Recipe().validation_split
+    return {**chosen, **(given.to_dict() if isinstance(given, Recipe) else given or {})}
+
+
+def _train(
+    source: DataSource,
+    options: InputOptions,
+    run: RunOptions,
+    model: ResNetSpec | str | None,
+    recipe: Recipe | Mapping[str, Any] | None,
+    found: Search | None = None,
+) -> Run:
     watch = _Stopwatch()
-    found = load_search(search_dir) if search_dir is not None else None
-    if found is not None:
-        model, image_size_pixels, recipe = _take_winner(found, data, model, image_size_pixels, recipe)
-        searched = get_data_options(found.record)
-        data_dir = data_dir if data_dir is not None else searched["data_dir"]
-        memory_limit_bytes = memory_limit_bytes if memory_limit_bytes is not None else searched["memory_limit_bytes"]
-        on_error, normalize = on_error or searched["on_error"], normalize or searched["normalize"]
-    on_error, normalize = on_error or "stop", normalize or "dataset"
     spec = get_spec(model) if isinstance(model, str) else model
     if spec is not None and (spec.rank != 2 or spec.block == "custom"):
         raise InputError(
             "A training run takes images and a network that its spec describes whole: rank 2 and a built-in block. "
             f"Received: {spec.name} with rank={spec.rank}, block={spec.block!r}. For others use build and model.fit."
         )
-    if run_dir is not None:  # before minutes go into reading data
-        RunFolder(run_dir).check_free()
+    if run.folder is not None:  # before minutes go into reading data
+        RunFolder(run.folder).check_free()
     with watch("load_data"):
-        images = data_module.load_data(
-            data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error
-        )
-    if not isinstance(recipe, Recipe):
-        default = default_recipe(images.name, train_size or len(images.train))
-        recipe = Recipe.from_dict({**default.to_dict(), **(recipe or {})})
+        images = data_module.load_data(source)
+    recipe = complete_recipe(images, options, recipe)
     recipe = replace(recipe, learning_rate=recipe.peak_learning_rate)  # the record says what was used
     with watch("prepare_data"):
-        where = os.path.abspath(data_dir) if data_dir is not None else None
-        options = DataOptions(where, memory_limit_bytes, on_error, normalize, prepare_on)
-        plan = make_plan(os.fspath(data), options, images, spec, image_size_pixels, train_size, test_size, recipe)
+        plan = make_plan(source.absolute(), images, options, spec, recipe)
         del images
-        batches = plan.make_train_dataset()  # what it cannot do shows before anything is written
-    folder = RunFolder(run_dir or f"runs/{plan.spec.name}_{make_slug(plan.images.name)}_seed{recipe.seed}")
+        batches = plan.data.make_batches(recipe, prepare_on=options.prepare_on)  # shows here what it cannot do
+    folder = RunFolder(run.folder or f"runs/{plan.spec.name}_{make_slug(plan.data.images.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
@@ -140,148 +170,119 @@ def train(
         with watch("build"):
             keras.utils.set_random_seed(recipe.seed)
             network = build(
-                plan.spec,
-                plan.preprocessing.input_shape,
-                plan.classes,
-                classifier_activation=None,
-                dtype=recipe.dtype,
+                plan.spec, plan.input_shape, plan.data.classes, classifier_activation=None, dtype=recipe.dtype
             )
-        outcome = _fit(network, batches, plan, folder, watch, verbose)
+        trained = _fit(network, batches, plan, folder, watch, run.verbose)
         with watch("save"):
-            _save_network(network, folder)
-        with watch("evaluate"), naming_undecodable(plan.test):
+            training.compile_for_integer_labels(network)
+            folder.write(MODEL_FILE, network.save)
+        test = plan.data.test
+        with watch("evaluate"), naming_undecodable(test):
             evaluation = training.evaluate(
-                network, plan.make_eval_dataset(plan.test), plan.test.labels, verbose=verbose
+                network, plan.data.make_eval_dataset(test, recipe), test.labels, verbose=run.verbose
             )
         with watch("plot"):
-            _draw(plan, outcome, evaluation, folder)
-        record = _describe_run(plan, outcome, evaluation, watch)
-        if found is not None:
-            record["search"] = {"path": os.path.abspath(found.path), "trial": found.best.trial_id}
-        folder.write_json(RUN_FILE, record)
+            _draw(plan, trained, evaluation, folder)
+        folder.write_record(_describe(plan, trained, evaluation, watch.seconds(), found))
         finished = True
     finally:
         folder.close(finished=finished)
     return load_run(folder.path)
 
 
-def _take_winner(
-    found: Search,
-    data: str | os.PathLike[str],
-    model: ResNetSpec | str | None,
-    image_size_pixels: tuple[int, int] | None,
-    recipe: Recipe | Mapping[str, Any] | None,
-) -> tuple[ResNetSpec, tuple[int, int], dict[str, Any]]:
-    """The network, image size and recipe of a search's winner, for a training of its own."""
-    if model is not None:
-        raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
-    searched, name = found.record["request"]["data"], os.fspath(data)
-    if searched != absolute_data(name):
-        raise InputError(
-            f"The winner of {found.path} is for {searched}. Received: {name}. For other data pass its spec: "
-            "train(data, model=load_search(path).best.spec)."
-        )
-    preprocessing = get_preprocessing(found.record)
-    if image_size_pixels not in (None, preprocessing.image_size_pixels):
-        raise InputError(
-            f"The winner of {found.path} was found at {preprocessing.image_size_pixels} pixels. "
-            f"Received: {image_size_pixels}."
-        )
-    best, asked = found.best, found.record["request"]["recipe"]
-    chosen = best.recipe.to_dict()
-    if "validation_split" not in asked:
-        # A search holds out more than a training, to tell networks apart.
-        chosen["validation_split"] = Recipe().validation_split
-    given = recipe.to_dict() if isinstance(recipe, Recipe) else dict(recipe or {})
-    return best.spec, preprocessing.image_size_pixels, {**chosen, **given}
+class _RunCheckpoint:
+    """A run folder as the place that keeps a training's epochs: its history, and the best epoch's weights."""
+
+    epochs: Sequence[Epoch] = ()
+
+    def __init__(self, folder: RunFolder, network: keras.Model) -> None:
+        self._folder, self._network = folder, network
+
+    def resume(self, model: keras.Model) -> None:
+        """There is nothing to resume."""
+
+    def save_epoch(self, model: keras.Model, log: EpochLog, *, whole: bool) -> None:
+        """Writes the history, and the network's weights if the epoch is the best so far."""
+        self._folder.write_csv(HISTORY_FILE, [epoch.to_row() for epoch in log.epochs])
+        if log.latest_is_best:
+            self._folder.write(CHECKPOINT_FILE, self._network.save_weights)
+
+    def load_best(self, model: keras.Model) -> bool:
+        """Loads these weights into the network."""
+        load_weights(self._network, self._folder.path / CHECKPOINT_FILE)
+        return True
 
 
 def _fit(
-    network: keras.Model, batches: Any, plan: Plan, folder: RunFolder, watch: _Stopwatch, verbose: int | str
-) -> _Outcome:
-    prepare_on, trained = plan.options.prepare_on, network
-    if prepare_on == "device":
-        shape = plan.preprocessing.input_shape if plan.train.encoded else plan.train.images.shape[1:]
-        trained = wrap_for_device(network, shape, plan.preprocessing)
-    best = BestEpoch(
-        on_epoch=lambda records: folder.write_csv(HISTORY_FILE, records),
-        on_best=lambda: folder.write(CHECKPOINT_FILE, network.save_weights),
-        load_best=lambda: load_weights(network, folder.path / CHECKPOINT_FILE),
-    )
-    with watch("train"), naming_undecodable(plan.train, plan.validation):
-        training.fit(
+    network: keras.Model,
+    batches: training.Batches,
+    plan: TrainingPlan,
+    folder: RunFolder,
+    watch: _Stopwatch,
+    verbose: int | str,
+) -> training.Trained:
+    data, trained = plan.data, network
+    if plan.options.prepare_on == "device":
+        trained = wrap_for_device(network, data.train.image_shape or plan.input_shape, data.preprocessing)
+    with watch("train"), naming_undecodable(data.train, data.validation):
+        outcome = training.fit(
             trained,
             batches,
             plan.recipe,
-            validation=plan.make_eval_dataset(plan.validation, prepare_on) if plan.validation is not None else None,
-            steps_per_epoch=plan.steps_per_epoch,
-            verbose=verbose,
-            best=best,
+            checkpoint=_RunCheckpoint(folder, network),
             multiply_adds=plan.multiply_adds,
-            class_weight=get_class_weights(plan.train, plan.classes, plan.recipe),
+            class_weight=data.get_class_weights(plan.recipe),
+            verbose=verbose,
         )
-    best_epoch = best.restore()
-    with watch("reestimate_bn"):
-        bn_images = best.reestimate()
-        if bn_images:
-            log.info("BN statistics re-estimated on %d training images, after %d steps", bn_images, best.steps_taken)
-    return _Outcome(best.records, best_epoch, best.steps_taken, bn_images, best.interrupted)
+    watch.move("train", "reestimate_bn", outcome.bn_seconds)
+    if outcome.bn_images:
+        log.info("BN statistics re-estimated on %d training images, after %d steps", outcome.bn_images, outcome.steps)
+    return outcome
 
 
-def _save_network(network: keras.Model, folder: RunFolder) -> None:
-    training.compile_for_integer_labels(network)
-    folder.write(MODEL_FILE, network.save)
-
-
-def _draw(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation, folder: RunFolder) -> None:
-    title = f"{plan.spec.name} on {plan.images.name}"
-    curves = plots.plot_curves(outcome.records, title=title, best_epoch=outcome.best_epoch)
+def _draw(plan: TrainingPlan, trained: training.Trained, evaluation: training.Evaluation, folder: RunFolder) -> None:
+    images = plan.data.images
+    title = f"{plan.spec.name} on {images.name}"
+    curves = plots.plot_curves(
+        [epoch.to_row() for epoch in trained.epochs], title=title, best_epoch=trained.best_epoch
+    )
     folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
     confusion = plots.plot_confusion(
         evaluation.confusion,
-        plan.images.class_names,
+        images.class_names,
         title=f"{title}: accuracy {evaluation.accuracy:.4f} on {evaluation.num_examples} test images",
     )
     folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
 
 
-def _describe_run(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation, watch: _Stopwatch) -> dict[str, Any]:
-    shape, kept = plan.preprocessing.input_shape, outcome.records[outcome.best_epoch - 1]
-    return {
-        "format": 1,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "interrupted": outcome.interrupted,
-        "model": {
-            "name": plan.spec.name,
-            "spec": plan.spec.to_dict(),
-            "input_shape": list(shape),
-            "classes": plan.classes,
-            "parameters": count_params(plan.spec, shape, plan.classes),
-            "multiply_adds": plan.multiply_adds,
-        },
-        "data": {
-            **describe_data(plan.images, plan.data_name),
-            **dataclasses.asdict(plan.options),
-            "streamed": plan.train.stream is not None,
-            "skipped_images": list(plan.images.skipped),
-            "train_size": plan.train_size,
-            "test_size": plan.test_size,
-            "train_images": len(plan.train),
-            "validation_images": plan.validation_images,
-            "test_images": len(plan.test),
-        },
-        "preprocessing": plan.preprocessing.to_dict(),
-        "recipe": plan.recipe.to_dict(),
-        "seed": plan.recipe.seed,
-        "steps": outcome.steps,
-        "best_epoch": outcome.best_epoch,
-        "bn_reestimated_on_images": outcome.bn_images,
-        "validation": {"accuracy": kept["val_accuracy"], "loss": kept["val_loss"]} if "val_loss" in kept else None,
-        "test": evaluation.to_dict(),
-        "seconds": watch.seconds(),
-        "versions": describe_versions(*RESULT_PACKAGES),
-        "machine": describe_machine().to_dict(),
-    }
+def _describe(
+    plan: TrainingPlan,
+    trained: training.Trained,
+    evaluation: training.Evaluation,
+    seconds: dict[str, float],
+    found: Search | None,
+) -> RunRecord:
+    data, kept = plan.data, trained.epochs[trained.best_epoch - 1]
+    name = plan.source.name if data.images.origin in ("folder", "npz") else data.images.name
+    return RunRecord(
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        interrupted=trained.interrupted,
+        model=NetworkRecord(plan.spec, plan.input_shape, data.classes, plan.parameters, plan.multiply_adds),
+        source=plan.source,
+        input=plan.options,
+        data=data.describe(name),
+        preprocessing=data.preprocessing,
+        recipe=plan.recipe,
+        steps=trained.steps,
+        best_epoch=trained.best_epoch,
+        bn_reestimated_on_images=trained.bn_images,
+        validation=None if kept.val_loss is None else Figures(kept.val_accuracy or 0.0, kept.val_loss),
+        test=Figures(evaluation.accuracy, evaluation.loss, evaluation.num_examples),
+        seconds=seconds,
+        versions=describe_versions(*RESULT_PACKAGES),
+        machine=describe_machine(),
+        search=None if found is None else Winner(os.path.abspath(found.path), found.best.trial_id),
+    )
 
 
 class _Stopwatch:
@@ -299,6 +300,12 @@ class _Stopwatch:
         finally:
             self._phases[phase] = time.monotonic() - start
 
+    def move(self, phase: str, other: str, seconds: float) -> None:
+        """Counts a part of one phase to another."""
+        self._phases[phase] -= seconds
+        self._phases[other] = seconds
+
     def seconds(self) -> dict[str, float]:
+        """Returns the seconds of each phase, and in all."""
         phases = {**self._phases, "total": time.monotonic() - self._start}
         return {phase: round(seconds, 2) for phase, seconds in phases.items()}

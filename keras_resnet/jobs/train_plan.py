@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +12,9 @@ from keras_resnet import training
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.encoded import check_decodable
 from keras_resnet.errors import InputError
-from keras_resnet.inputs import Preprocessing
-from keras_resnet.recipes import Recipe, default_model
+from keras_resnet.inputs import DataSource, InputOptions, Preprocessing
+from keras_resnet.jobs.stored import DataFacts
+from keras_resnet.recipes import Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
 
 log = logging.getLogger(__name__)
@@ -22,106 +24,141 @@ _TRAIN_SUBSET, _TEST_SUBSET, _VALIDATION = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """How the data is read, as it was asked for; stored in the record."""
+class TrainingData:
+    """The images of a training or of a search's trials, drawn and divided, and how a recipe makes batches of them."""
 
-    data_dir: str | None
-    memory_limit_bytes: int | None
-    on_error: str
-    normalize: str
-    prepare_on: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is decided before anything is built or written."""
-
-    data_name: str
-    images: ImageData
-    train_size: int | None
-    test_size: int | None
+    images: ImageData  # what was read, with the drawn images only
     train: Split
     validation: Split | None
     test: Split
-    spec: ResNetSpec
     preprocessing: Preprocessing
-    recipe: Recipe
-    options: DataOptions
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """The number of classes."""
         return len(self.images.class_names)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return data_module.count_batches(len(self.train), self.recipe.batch_size)
+    def count_steps_per_epoch(self, recipe: Recipe) -> int:
+        """Returns the number of batches in an epoch."""
+        return data_module.count_batches(len(self.train), recipe.batch_size)
 
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in all."""
-        return training.count_steps(self.recipe, self.steps_per_epoch)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of one image, forward."""
-        return count_macs(self.spec, self.preprocessing.input_shape, self.classes)
-
-    @property
-    def validation_images(self) -> int:
-        """How many there are, 0 without a validation."""
-        return len(self.validation) if self.validation is not None else 0
-
-    def make_eval_dataset(self, split: Split, prepare_on: str = "host") -> Any:
-        """Batches of every image once."""
-        return data_module.make_eval_dataset(
-            split, self.preprocessing, batch_size=self.recipe.batch_size, prepare_on=prepare_on
-        )
-
-    def make_train_dataset(self) -> Any:
+    def make_train_dataset(self, recipe: Recipe, *, prepare_on: str = "host", first_epoch: int = 0) -> Any:
         """Batches for training, by the recipe."""
         return data_module.make_train_dataset(
             self.train,
             self.preprocessing,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            augmentation=self.recipe.augmentation,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
             classes=self.classes,
-            sampling=self.recipe.sampling,
-            prepare_on=self.options.prepare_on,
+            sampling=recipe.sampling,
+            prepare_on=prepare_on,
+            first_epoch=first_epoch,
+        )
+
+    def make_eval_dataset(self, split: Split, recipe: Recipe, *, prepare_on: str = "host") -> Any:
+        """Batches of every image of a split once."""
+        return data_module.make_eval_dataset(
+            split, self.preprocessing, batch_size=recipe.batch_size, prepare_on=prepare_on
+        )
+
+    def make_batches(self, recipe: Recipe, *, prepare_on: str = "host") -> training.Batches:
+        """What `training.fit` reads."""
+        held_out = self.validation
+        return training.Batches(
+            self.make_train_dataset(recipe, prepare_on=prepare_on),
+            self.count_steps_per_epoch(recipe),
+            None if held_out is None else self.make_eval_dataset(held_out, recipe, prepare_on=prepare_on),
+        )
+
+    def get_class_weights(self, recipe: Recipe) -> dict[int, float] | None:
+        """`class_weight` of `model.fit` where the recipe asks for it."""
+        if recipe.class_balance != "weights":
+            return None
+        return data_module.class_weights(self.train.labels, self.classes)
+
+    def describe(self, name: str) -> DataFacts:
+        """Returns what a stored record says of the data, called `name` there."""
+        images = self.images
+        return DataFacts(
+            name,
+            images.origin,
+            images.class_names,
+            images.channels,
+            streamed=self.train.streamed,
+            skipped_images=images.skipped,
+            train_images=len(self.train),
+            validation_images=0 if self.validation is None else len(self.validation),
+            test_images=len(self.test),
         )
 
 
-def make_plan(
-    data_name: str,
-    options: DataOptions,
-    images: ImageData,
-    spec: ResNetSpec | None,
-    image_size_pixels: tuple[int, int] | None,
-    train_size: int | None,
-    test_size: int | None,
-    recipe: Recipe,
-) -> Plan:
-    """Draws the images, finds the preprocessing and the network; what cannot be used shows here."""
-    train_split, validation = draw_training(images, train_size, recipe)
-    test = draw_test(images, test_size, recipe.seed)
+@dataclass(frozen=True)
+class TrainingPlan:
+    """All that is decided of a training before anything is built or written."""
+
+    source: DataSource
+    options: InputOptions
+    data: TrainingData
+    spec: ResNetSpec
+    recipe: Recipe
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the network's input."""
+        return self.data.preprocessing.input_shape
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return training.count_steps(self.recipe, self.data.count_steps_per_epoch(self.recipe))
+
+    @property
+    def parameters(self) -> int:
+        """Of the network, BN's statistics included."""
+        return count_params(self.spec, self.input_shape, self.data.classes)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image, forward."""
+        return count_macs(self.spec, self.input_shape, self.data.classes)
+
+
+def complete_recipe(
+    images: ImageData, options: InputOptions, given: Recipe | Mapping[str, Any] | None, **defaults: Any
+) -> Recipe:
+    """Returns a whole recipe as it is; of a mapping, the default for this data with `defaults` and then the mapping."""
+    if isinstance(given, Recipe):
+        return given
+    default = default_recipe(images.name, options.train_size or len(images.train))
+    return Recipe.from_dict({**default.to_dict(), **defaults, **(given or {})})
+
+
+def prepare_data(images: ImageData, options: InputOptions, recipe: Recipe) -> TrainingData:
+    """Draws and divides the images and finds the preprocessing; what cannot be used shows here."""
+    train, validation = _draw_training(images, options.train_size, recipe)
+    test = draw_test(images, options.test_size, recipe.seed)
     preprocessing = data_module.compute_preprocessing(
-        images, train_split, image_size_pixels, normalize=options.normalize
+        images, train, options.image_size_pixels, normalize=options.normalize
     )
-    spec = spec or get_spec(default_model(preprocessing.image_size_pixels))
-    check_input_shape(spec, preprocessing.input_shape)
-    for part in (validation, test):  # before hours of training; broken training images show in the first epoch
-        if part is not None and options.on_error == "stop":
+    images = replace(images, train=train, test=test)  # images that were not drawn need no memory
+    return TrainingData(images, train, validation, test, preprocessing)
+
+
+def make_plan(
+    source: DataSource, images: ImageData, options: InputOptions, spec: ResNetSpec | None, recipe: Recipe
+) -> TrainingPlan:
+    """Prepares the data and finds the network; what cannot be used shows here."""
+    data = prepare_data(images, options, recipe)
+    spec = spec or get_spec(default_model(data.preprocessing.image_size_pixels))
+    check_input_shape(spec, data.preprocessing.input_shape)
+    for part in (data.validation, data.test):  # before hours of training; broken training images show in an epoch
+        if part is not None and source.on_error == "stop":
             check_decodable(part)
-    images = replace(images, train=train_split, test=test)  # images that were not drawn need no memory
-    return Plan(
-        *(data_name, images, train_size, test_size, train_split, validation, test),
-        *(spec, preprocessing, recipe, options),
-    )
+    return TrainingPlan(source, options, data, spec, recipe)
 
 
-def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
+def _draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
     """The training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
     drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
     if not recipe.validation_split:
@@ -134,33 +171,29 @@ def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> 
     return drawn.take(rest), drawn.take(held_out)
 
 
-def get_class_weights(train: Split, classes: int, recipe: Recipe) -> dict[int, float] | None:
-    """`class_weight` of `model.fit` where the recipe asks for it."""
-    return data_module.class_weights(train.labels, classes) if recipe.class_balance == "weights" else None
-
-
 def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
-    """The test images of a run: the whole split, or the seed's draw of `test_size`."""
+    """Returns the test images of a run: the whole split, or the seed's draw of `test_size`."""
     return data_module.draw_subset(images.test, test_size, [seed, _TEST_SUBSET], what="test-size")
 
 
-def log_plan(plan: Plan) -> None:
+def log_plan(plan: TrainingPlan) -> None:
     """Logs what a training is about to do, and warns where the network leaves one pixel."""
-    height, width = plan.preprocessing.image_size_pixels
+    facts = plan.data.describe(plan.data.images.name)
+    height, width, _ = plan.input_shape
     log.info(
         "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps",
         plan.spec.name,
-        f"{count_params(plan.spec, plan.preprocessing.input_shape, plan.classes):,}",
-        plan.images.name,
-        len(plan.train),
-        plan.validation_images,
-        len(plan.test),
+        f"{plan.parameters:,}",
+        facts.name,
+        facts.train_images,
+        facts.validation_images,
+        facts.test_images,
         height,
         width,
-        plan.classes,
+        plan.data.classes,
         plan.steps,
     )
-    if max(final_feature_map(plan.spec, plan.preprocessing.input_shape)[:2]) == 1 < max(height, width):
+    if max(final_feature_map(plan.spec, plan.input_shape)[:2]) == 1 < max(height, width):
         log.warning(
             "%s divides each side by %d, which leaves one pixel of %dx%d: a larger image size or a CIFAR form keeps more",
             plan.spec.name,

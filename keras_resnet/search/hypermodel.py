@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import keras_tuner
 import numpy as np
+from keras_tuner.errors import FailedTrialError
 
 from keras_resnet import training
-from keras_resnet.callbacks import BestEpoch
 from keras_resnet.errors import InputError
 from keras_resnet.models import build
 from keras_resnet.recipes import Recipe
@@ -101,12 +101,8 @@ class HyperResNet(keras_tuner.HyperModel):
             name=spec.name,
             dtype=recipe.dtype,
         )
-        training.compile_model(model, replace(recipe, schedule="constant", warmup_fraction=0.0), steps=1)
-        # With the variables of the optimizer that `fit` makes, so that a tuner's checkpoint, which has them, loads
-        # without a warning: a rate that is a schedule is none of them.
-        if recipe.schedule != "constant" or recipe.warmup_fraction:
-            peak = recipe.peak_learning_rate
-            model.optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(peak, decay_steps=1, alpha=1.0)
+        training.compile_model(model, recipe)
+        # A tuner's checkpoint has the optimizer's variables, and loads without a warning where they are made already.
         model.optimizer.build(model.trainable_variables)
         return model
 
@@ -122,9 +118,7 @@ class HyperResNet(keras_tuner.HyperModel):
         batch_size: int | None = None,
         steps_per_epoch: int | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        best: BestEpoch | None = None,
-        resume: Callable[[], int] | None = None,
-        verbose: int | str = "auto",
+        checkpoint: training.Checkpoint | None = None,
         **fit_options: Any,
     ) -> keras.callbacks.History:
         """Trains by the recipe of `hp`: its schedule, over the epochs from `initial_epoch` to `epochs`.
@@ -140,13 +134,13 @@ class HyperResNet(keras_tuner.HyperModel):
             batch_size: of arrays; by default the recipe's.
             steps_per_epoch: of a dataset that does not know how many batches it has.
             callbacks: as for `model.fit`.
-            best: as for `training.fit`.
-            resume: as for `training.fit`.
-            verbose: as for `model.fit`.
+            checkpoint: as for `training.fit`.
             fit_options: further arguments of `model.fit`.
 
         Raises:
             InputError: no data, or a dataset of unknown length.
+            FailedTrialError: no epoch ended with a finite loss.
+            KeyboardInterrupt: Ctrl-C, after the current step.
         """
         spec, recipe = self.sample(hp)
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
@@ -158,9 +152,9 @@ class HyperResNet(keras_tuner.HyperModel):
             raise InputError(
                 "A HyperResNet trains on what tuner.search(...) is given, or on make_data(recipe). Received: neither."
             )
-        best = best or BestEpoch()
         if train is None:
-            start = int(best.records[-1]["epoch"]) if best.records else initial_epoch
+            earlier = () if checkpoint is None else checkpoint.epochs
+            start = earlier[-1].number if earlier else initial_epoch
             train, made_validation = self._make_data(recipe, start)
             bn_data = self._make_data(recipe, start)[0]  # of its own: what it reads must not move `train`'s epochs
             validation_data = made_validation if validation_data is None else validation_data
@@ -173,21 +167,24 @@ class HyperResNet(keras_tuner.HyperModel):
             train = _ArrayBatches(train, labels, recipe.batch_size, recipe.seed)
         if isinstance(validation_data, tuple):
             fit_options.setdefault("validation_batch_size", recipe.batch_size)
-        training.fit(
-            model,
-            train,
-            recipe,
-            validation=validation_data,
-            steps_per_epoch=steps_per_epoch or _count_batches(train),
-            verbose=verbose,
-            best=best,
-            bn_data=bn_data,
-            first_epoch=initial_epoch,
-            resume=resume,
-            multiply_adds=count_macs(spec, self.candidates.input_shape, self.candidates.classes),
-            callbacks=callbacks,
-            **fit_options,
-        )
+        try:
+            trained = training.fit(
+                model,
+                training.Batches(train, steps_per_epoch or _count_batches(train), validation_data, bn_data),
+                recipe,
+                checkpoint=checkpoint,
+                first_epoch=initial_epoch,
+                multiply_adds=count_macs(spec, self.candidates.input_shape, self.candidates.classes),
+                # A network that has trained before, such as the one that a trial of Hyperband goes on from, gets an
+                # optimizer without a memory, as the schedule that begins anew expects.
+                compiled=not int(keras.ops.convert_to_numpy(model.optimizer.iterations)),
+                callbacks=callbacks,
+                **fit_options,
+            )
+        except training.Diverged as error:
+            raise FailedTrialError("no epoch ended with a finite loss") from error
+        if trained.interrupted:
+            raise KeyboardInterrupt
         return model.history
 
     def _make_data(self, recipe: Recipe, first_epoch: int) -> tuple[Any, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.epochs import Epoch
 from keras_resnet.files import write_beside
 
 PROGRESS_FILE = "progress.json"  # in a trial's folder: its epochs so far and the file to go on from
@@ -15,18 +17,18 @@ _MOST_ATTEMPTS = 3  # at the same epoch of a trial, before it is given up: kille
 
 
 class Progress:
-    """What is on disk of a trial: the records of its epochs and a checkpoint to go on from, always of one epoch."""
+    """What is on disk of a trial: its epochs and a checkpoint to go on from, which is always that of the last of them."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.records: list[dict[str, float]] = []
-        self.checkpoint: str | None = None  # weights and optimizer after the last of the records
-        self.attempts = 0  # starts that came to the epoch after those records
+        self.epochs: list[Epoch] = []
+        self.checkpoint: str | None = None  # the file of weights and optimizer after the last of the epochs
+        self.attempts = 0  # starts that came to the epoch after those
         self.seconds = 0.0  # of work, without the parts of epochs that were lost
         self._since = time.monotonic()
         state = self._read()
         if state is not None:
-            self.records, self.checkpoint = state["records"], state["checkpoint"]
+            self.epochs, self.checkpoint = [Epoch.from_row(row) for row in state["records"]], state["checkpoint"]
             self.attempts, self.seconds = state["attempts"], state["seconds"]
 
     def _read(self) -> dict[str, Any] | None:
@@ -37,7 +39,7 @@ class Progress:
 
     def _write(self) -> None:
         state = {
-            "records": self.records,
+            "records": [epoch.to_row() for epoch in self.epochs],
             "checkpoint": self.checkpoint,
             "attempts": self.attempts,
             "seconds": self.seconds,
@@ -61,8 +63,8 @@ class Progress:
         self._write()
 
     def count_epochs(self, first_epoch: int = 0) -> int:
-        """How many epochs the network has seen."""
-        return int(self.records[-1]["epoch"]) if self.records else first_epoch
+        """Returns how many epochs the network has seen."""
+        return self.epochs[-1].number if self.epochs else first_epoch
 
     def forgive(self) -> None:
         """Forgets the starts that ended early: whoever starts the search again means to go on."""
@@ -70,11 +72,11 @@ class Progress:
             self.attempts = 0
             self._write()
 
-    def save_epoch(self, model: Any, records: list[dict[str, float]]) -> None:
-        """Saves weights and optimizer, then the records that name them, then removes what came before."""
-        before, self.checkpoint = self.checkpoint, f"epoch_{len(records)}.weights.h5"
+    def save_epoch(self, model: Any, epochs: Sequence[Epoch]) -> None:
+        """Saves weights and optimizer, then the epochs so far and the file's name, then removes what came before."""
+        before, self.checkpoint = self.checkpoint, f"epoch_{len(epochs)}.weights.h5"
         write_beside(self.folder / self.checkpoint, model.save_weights)
-        self.records, self.attempts = list(records), 1  # this start is at the next epoch now
+        self.epochs, self.attempts = list(epochs), 1  # this start is at the next epoch now
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
         self._write()

@@ -8,7 +8,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import keras_tuner
 import psutil
 from keras_tuner.errors import FailedTrialError
 
-from keras_resnet.callbacks import BestEpoch
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
 from keras_resnet.models import load_weights
@@ -29,14 +29,56 @@ ERROR_FILE = "error.txt"  # in a trial's folder: the traceback of what is no tri
 _IDLE_SECONDS = 0.3  # between two questions to an oracle that has nothing to do yet
 
 
-class _Keeper(keras.callbacks.Callback):
-    """Saves a trial after each epoch, and ends it at once where its loss is no number."""
+class TrialCheckpoint:
+    """A trial's folder as the place that keeps its epochs; an epoch whose loss is no number fails the trial.
+
+    Args:
+        progress: of the trial.
+        best_path: where the best epoch's weights go, which is where KerasTuner's `get_best_models` looks.
+    """
+
+    def __init__(self, progress: Progress, best_path: str | os.PathLike[str]) -> None:
+        self._progress, self._best_path = progress, best_path
+        self.best: Epoch | None = None
+
+    @property
+    def epochs(self) -> Sequence[Epoch]:
+        """The epochs of a process that ended before the trial did."""
+        return self._progress.epochs
+
+    def resume(self, model: keras.Model) -> None:
+        """Loads weights and optimizer as they were after the last of these epochs."""
+        load_weights(model, self._progress.folder / str(self._progress.checkpoint))
+
+    def save_epoch(self, model: keras.Model, log: EpochLog, *, whole: bool) -> None:
+        """Saves the best weights and what going on takes; an epoch that is not whole is started anew later."""
+        latest = log.epochs[-1]
+        for name, value in (("loss", latest.loss), ("val_loss", latest.val_loss)):
+            _check_finite(name, value, latest.number)
+        if not whole:
+            return
+        if log.latest_is_best:
+            write_beside(self._best_path, model.save_weights)
+        self.best = log.best
+        self._progress.save_epoch(model, log.epochs)
+
+    def load_best(self, model: keras.Model) -> bool:
+        """Leaves the model: the next trial builds its own."""
+        return False
+
+
+def _check_finite(name: str, value: float | None, epoch: int) -> None:
+    if value is not None and not math.isfinite(value):
+        raise FailedTrialError(f"{name} became {value} in epoch {epoch}")
+
+
+class _FailAtNan(keras.callbacks.Callback):
+    """Ends a trial at once where its loss is no number."""
 
     some_steps_will_do = True  # a mean that was NaN once stays so
 
-    def __init__(self, progress: Progress, best: BestEpoch) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._progress, self._best = progress, best
         self._epoch = 0  # counted from 1
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -45,19 +87,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Fails the trial where the loss is NaN or infinite."""
-        self._check("loss", logs)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Fails the trial where the validation loss is NaN or infinite; saves the epoch."""
-        self._check("val_loss", logs)
-        if self._best.interrupted:  # this epoch is not whole: going on starts it anew
-            return
-        self._progress.save_epoch(self.model, self._best.records)
-
-    def _check(self, name: str, logs: Mapping[str, float] | None) -> None:
-        value = (logs or {}).get(name, 0.0)
-        if not math.isfinite(value):
-            raise FailedTrialError(f"{name} became {value} in epoch {self._epoch}")
+        _check_finite("loss", (logs or {}).get("loss"), self._epoch)
 
 
 class Tuner(WholeTuner, keras_tuner.Tuner):
@@ -140,9 +170,9 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
     def _run(self, trial: Any, fit_args: tuple[Any, ...], fit_kwargs: dict[str, Any]) -> None:
         folder = Path(self.get_trial_dir(trial.trial_id))
         try:
-            metrics = self.run_trial(trial, *fit_args, **fit_kwargs)
-            step = int(metrics.pop("epoch"))
-            self.oracle.update_trial(trial.trial_id, metrics, step=step)
+            best = self.run_trial(trial, *fit_args, **fit_kwargs)
+            metrics = {**best.figures, "learning_rate": best.learning_rate}
+            self.oracle.update_trial(trial.trial_id, metrics, step=best.number)
             trial.status = "COMPLETED"
         except FailedTrialError as error:
             reason = str(error)
@@ -156,8 +186,8 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
             trial.status, trial.message = "FAILED", reason
             write_beside(folder / REASON_FILE, lambda path: path.write_text(reason, "utf-8"))
 
-    def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
-        """Trains the network of a trial, from its last epoch if it has any, and returns the kept epoch's figures."""
+    def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> Epoch:
+        """Trains the network of a trial, from its last epoch if it has any, and returns its best epoch."""
         hp, progress = trial.hyperparameters, Progress(self.get_trial_dir(trial.trial_id))
         first_epoch = hp.values.get("tuner/initial_epoch", 0)
         progress.begin(first_epoch)
@@ -167,36 +197,25 @@ class Tuner(WholeTuner, keras_tuner.Tuner):
         gc.collect()
         keras.utils.set_random_seed(recipe.seed)
         model = self.hypermodel.build(hp)
-        if first_epoch and not progress.records:
+        if first_epoch and not progress.epochs:
             load_weights(model, self._get_checkpoint_fname(hp.values["tuner/trial_id"]))
-
-        def resume() -> int:
-            load_weights(model, progress.folder / str(progress.checkpoint))
-            return progress.count_epochs()
-
-        kept = self._get_checkpoint_fname(trial.trial_id)  # where KerasTuner's get_best_models looks
-
-        def keep() -> None:
-            if not best.interrupted:
-                write_beside(kept, model.save_weights)
-
-        best = BestEpoch(on_best=keep, load_best=lambda: None, records=progress.records)
-        self.hypermodel.fit(
-            hp,
-            model,
-            *fit_args,
-            epochs=epochs,
-            initial_epoch=first_epoch,
-            best=best,
-            resume=resume if progress.records else None,
-            **{**fit_kwargs, "callbacks": [_Keeper(progress, best), *copy.deepcopy(fit_kwargs.get("callbacks", ()))]},
-        )
-        if best.interrupted:
+        checkpoint = TrialCheckpoint(progress, self._get_checkpoint_fname(trial.trial_id))
+        try:
+            self.hypermodel.fit(
+                hp,
+                model,
+                *fit_args,
+                epochs=epochs,
+                initial_epoch=first_epoch,
+                checkpoint=checkpoint,
+                **{**fit_kwargs, "callbacks": [_FailAtNan(), *copy.deepcopy(fit_kwargs.get("callbacks", ()))]},
+            )
+        except KeyboardInterrupt:
             progress.forgive()  # only starts that end without a word count
-            raise KeyboardInterrupt
-        if best.best_epoch is None:
+            raise
+        if checkpoint.best is None:
             raise FailedTrialError("no epoch ended with a finite loss")
-        return next(record for record in best.records if record["epoch"] == best.best_epoch).copy()
+        return checkpoint.best
 
 
 class _TimedStub:
