@@ -1,5 +1,10 @@
 """Runs something as soon as a package is imported, whoever imports it.
 
+It is here for one promise: `import keras_resnet` before `import keras` is enough for Keras' own loader to read a saved network
+with our grouped convolutions. Keras finds a class of another package only where that package has registered it, which takes
+Keras; importing Keras ourselves would make `import keras_resnet` take seconds and fix its backend before the script could
+choose one. So our layers are registered in the moment in which the script's own `import keras` is done.
+
 `wrapt` can do this too, but brings asyncio with it, which takes longer to load than this whole package.
 """
 
@@ -13,21 +18,24 @@ from typing import Any
 
 
 def when_imported(name: str, action: Callable[[], object]) -> None:
-    """Calls `action` once the package `name` is imported: now, if it is there already."""
-    if name in sys.modules:
-        action()
-    else:
+    """Calls `action` once the package `name` is imported: now, if it is there already.
+
+    Where the package is in the middle of its own import, which then has led here, nothing is done: it could not be used yet.
+    """
+    if name not in sys.modules:
         sys.meta_path.insert(0, _Hook(name, action))
+    elif not getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False):
+        action()
 
 
 class _Hook(importlib.abc.MetaPathFinder):
-    """Finds nothing itself: has the loader that the others find call the action after the package."""
+    """Finds nothing itself: has the loader that the other finders give call the action after the package."""
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self._name, self._action = name, action
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        """The spec of the package as the other finders give it; None for everything else."""
+        """Returns the spec of the package as the other finders give it; None for everything else."""
         if fullname != self._name:
             return None
         others = (finder for finder in list(sys.meta_path) if finder is not self and hasattr(finder, "find_spec"))

@@ -44,7 +44,9 @@ PRIVATE_NAMES = (
     PrivateName("keras_tuner.engine.base_tuner.BaseTuner", "_populate_initial_space", "overridden: the space is known"),
     PrivateName("keras_tuner.engine.base_tuner.BaseTuner", "_is_worker", "whether the oracle is another process'"),
     PrivateName("keras_tuner.engine.base_tuner.BaseTuner", "_get_tuner_fname", "the file of the tuner's state"),
-    PrivateName("keras_tuner.Tuner", "_get_checkpoint_fname", "the file in which KerasTuner looks for a trial's weights"),
+    PrivateName(
+        "keras_tuner.Tuner", "_get_checkpoint_fname", "the file in which KerasTuner looks for a trial's weights"
+    ),
 )
 
 

@@ -69,7 +69,9 @@ def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> I
     recorded = run.record.data
     images = data_module.load_data(replace(source, name=recorded.name))
     if images.origin != recorded.origin:
-        raise InputError(f"{run.path} was trained on {recorded.name} from {recorded.origin}. Received: {images.origin}.")
+        raise InputError(
+            f"{run.path} was trained on {recorded.name} from {recorded.origin}. Received: {images.origin}."
+        )
     if images.class_names != run.class_names:
         raise InputError(
             f"The data must have the classes that {run.path} was trained on, {', '.join(run.class_names)}. "

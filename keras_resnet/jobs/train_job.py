@@ -243,9 +243,7 @@ def _fit(
 def _draw(plan: TrainingPlan, trained: training.Trained, evaluation: training.Evaluation, folder: RunFolder) -> None:
     images = plan.data.images
     title = f"{plan.spec.name} on {images.name}"
-    curves = plots.plot_curves(
-        [epoch.to_row() for epoch in trained.epochs], title=title, best_epoch=trained.best_epoch
-    )
+    curves = plots.plot_curves([epoch.to_row() for epoch in trained.epochs], title=title, best_epoch=trained.best_epoch)
     folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
     confusion = plots.plot_confusion(
         evaluation.confusion,

@@ -1,6 +1,8 @@
 """Recipes, schedules, BN re-estimation, choice of the best epoch, evaluation."""
 
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from keras_resnet import InputError, Preprocessing, Recipe, build, reestimate_batchnorm, training
-from keras_resnet.callbacks import BestEpoch, needs_each_step
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.recipes import default_model, default_recipe
 
 
@@ -31,7 +33,7 @@ def test_recipes_are_json_both_ways():
         assert type(record).from_dict(json.loads(json.dumps(record.to_dict()))) == record
     with pytest.raises(InputError, match=r"Received: 'epoch'. Did you mean 'epochs'"):
         Recipe.from_dict({"epoch": 3})
-    with pytest.raises(InputError, match=r"A Preprocessing needs the field 'mean'"):
+    with pytest.raises(InputError, match=r"A Preprocessing needs mean. Received: image_size_pixels, channels, std"):
         Preprocessing.from_dict({"image_size_pixels": [8, 8], "channels": 1, "std": [1.0]})
 
 
@@ -176,54 +178,68 @@ def _dataset(x, y, batch=8):
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
 
 
-def test_the_best_epoch_is_kept_not_the_last():
-    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
-    x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 2
-    losses = iter([3.0, 1.0, 2.0, float("nan")])
-    kept = []
+def _fit_with_losses(monkeypatch, losses, checkpoint=None, **options):
+    """A training whose epochs end with chosen validation losses; returns (model, what it came to, weights by epoch)."""
+    model, batches, recipe = _make_training(epochs=len(losses), **options)
+    values, kept = iter(losses), []
+    real = training.callbacks.KeepEpochs.on_epoch_end
 
-    class Watch(BestEpoch):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, {**(logs or {}), "val_loss": next(losses)})
-            if epoch == 1:
-                kept.extend(self.model.get_weights())
+    def on_epoch_end(self, epoch, logs=None):
+        kept.append(self.model.get_weights())
+        real(self, epoch, {**(logs or {}), "val_loss": next(values)})
 
-    best = Watch()
-    training.compile_model(model, Recipe(), steps=8)
-    model.fit(_dataset(x, y), epochs=4, callbacks=[best], verbose=0)
-    assert best.best_epoch == 2
-    assert [record["epoch"] for record in best.records] == [1, 2, 3, 4]
-    best.restore()
-    for a, b in zip(model.get_weights(), kept, strict=True):
+    monkeypatch.setattr(training.callbacks.KeepEpochs, "on_epoch_end", on_epoch_end)
+    return model, training.fit(model, _read(batches), recipe, checkpoint=checkpoint, verbose=0), kept
+
+
+def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
+    model, trained, kept = _fit_with_losses(monkeypatch, [3.0, 1.0, 2.0, float("nan")], reestimate_bn=False)
+    assert trained.best_epoch == 2
+    assert [epoch.number for epoch in trained.epochs] == [1, 2, 3, 4]
+    assert (trained.steps, trained.bn_images, trained.interrupted) == (8, 0, False)
+    for a, b, last in zip(model.get_weights(), kept[1], kept[3], strict=True):
         np.testing.assert_array_equal(a, b)
+        assert a.ndim < 2 or (a != last).any()
 
 
-def test_divergence_is_an_error():
-    best = BestEpoch()
-    best.set_model(build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None))
-    training.compile_model(best.model, Recipe(), steps=1)
-    best.on_epoch_end(0, {"loss": float("nan")})  # without validation
-    with pytest.raises(InputError, match=r"training diverged. Lower the learning rate .* Received: losses \[nan\]"):
-        best.restore()
+def test_divergence_is_an_error(monkeypatch):
+    with pytest.raises(
+        training.Diverged, match=r"training diverged. Lower the learning rate .* Received: losses \[nan"
+    ):
+        _fit_with_losses(monkeypatch, [float("nan"), float("inf")])
 
 
-def test_bn_is_reestimated_by_the_steps_taken():
+def test_bn_is_reestimated_by_the_steps_taken(monkeypatch):
+    """Before validations by the steps planned, at the end by those taken, though the optimizer's counter goes back."""
     asked = []
-    best = BestEpoch()
-    best.set_model(build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None))
-    training.compile_model(best.model, Recipe(), steps=9000)
-    assert best.reestimate() == 0
-    best.use_estimator(lambda steps: asked.append(steps) or 5, planned_steps=9000)
-    best.on_test_begin()
+    monkeypatch.setattr(training.fitting, "reestimation_batches", lambda recipe, steps: asked.append(steps) or 1)
+    model, trained, _ = _fit_with_losses(monkeypatch, [1.0, 2.0, 3.0], max_steps=None)
+    assert asked == [6]  # without a validation there is one, at the end
+    assert trained.bn_images == 8
+    asked.clear()
+    model, batches, recipe = _make_training(epochs=3)
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 1))
+
+    class Backward(training.MemoryCheckpoint):
+        def load_best(self, model):
+            model.optimizer.iterations.assign(1)
+            return super().load_best(model)
+
+    trained = training.fit(model, _read(batches, batches), recipe, checkpoint=Backward(), callbacks=[stop], verbose=0)
+    assert asked == [6, 6, 4]
+    assert trained.steps == 4
+    asked.clear()
+    model.evaluate(batches, verbose=0)
     assert asked == []  # an evaluation that is not of this training
-    best.on_train_begin()
-    best.on_test_begin()
-    assert asked == [9000]
-    best.model.optimizer.iterations.assign(500)
-    best.on_train_end()  # stopped early
-    best.model.optimizer.iterations.assign(3)  # as a checkpoint of an earlier epoch does
-    assert best.reestimate() == 5
-    assert asked == [9000, 500]
+
+
+def test_a_checkpoint_whose_model_nobody_uses_is_not_reestimated():
+    class Elsewhere(training.MemoryCheckpoint):
+        def load_best(self, model):
+            return False
+
+    model, batches, recipe = _make_training(reestimate_bn=True)
+    assert training.fit(model, _read(batches), recipe, checkpoint=Elsewhere(), verbose=0).bn_images == 0
 
 
 def test_reestimation_that_fails_leaves_no_batch_behind():
@@ -245,9 +261,9 @@ def test_fit_stops_at_max_steps_and_keeps_the_last_epoch_without_validation():
     model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
     x, y = np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype("float32"), np.arange(32) % 2
     recipe = Recipe(epochs=5, batch_size=8, max_steps=6)
-    best = training.fit(model, _dataset(x, y), recipe, steps_per_epoch=4, verbose=0)
-    assert int(model.optimizer.iterations) == 6
-    assert best.best_epoch == 2
+    trained = training.fit(model, training.Batches(_dataset(x, y), 4), recipe, verbose=0)
+    assert int(model.optimizer.iterations) == trained.steps == 6
+    assert trained.best_epoch == 2
     assert training.count_steps(recipe, 4) == 6
 
 
@@ -286,110 +302,175 @@ def _make_training(**changes):
     return model, _dataset(x, y), Recipe(**{"epochs": 3, "batch_size": 8, **changes})
 
 
+def _read(batches, validation=None, bn=None):
+    """The batches of `_make_training` as `fit` takes them."""
+    return training.Batches(batches, 2, validation, bn)
+
+
 def test_the_schedule_spans_the_epochs_that_are_left():
     model, batches, recipe = _make_training(epochs=5)
     begun = []
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
-    best = training.fit(
-        model, batches, recipe, steps_per_epoch=2, first_epoch=3, validation=batches, callbacks=[watch], verbose=0
-    )
+    trained = training.fit(model, _read(batches, batches), recipe, first_epoch=3, callbacks=[watch], verbose=0)
     assert begun == [3, 4]
-    assert [record["epoch"] for record in best.records] == [4, 5]
-    assert int(model.optimizer.iterations) == 4
+    assert [epoch.number for epoch in trained.epochs] == [4, 5]
+    assert trained.steps == 4
     schedule = training.make_schedule(recipe, 4)
-    np.testing.assert_allclose([r["learning_rate"] for r in best.records], [schedule(2), schedule(4)], rtol=1e-6)
+    np.testing.assert_allclose([e.learning_rate for e in trained.epochs], [schedule(2), schedule(4)], rtol=1e-6)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path):
-    """Weights, optimizer and records after the second of three epochs, and the third in another model."""
-    checkpoint = tmp_path / "epoch_2.weights.h5"
-    model, batches, recipe = _make_training()
+class _OnDisk(training.MemoryCheckpoint):
+    """Weights and optimizer after each epoch in files, and where to go on from."""
 
-    class Save(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 1:
-                self.model.save_weights(checkpoint)
+    def __init__(self, folder, epochs=()):
+        super().__init__()
+        self.folder, self.epochs, self.calls = folder, list(epochs), []
 
-    options = {"steps_per_epoch": 2, "validation": batches, "verbose": 0}
-    whole = training.fit(model, batches, recipe, callbacks=[Save()], **options)
-    other, batches, _ = _make_training()
+    def resume(self, model):
+        model.load_weights(self.folder / f"epoch_{len(self.epochs)}.weights.h5")
 
-    def resume():
-        other.load_weights(checkpoint)
-        return 2
+    def save_epoch(self, model, log, *, whole):
+        super().save_epoch(model, log, whole=whole)
+        self.calls.append((len(log.epochs), log.latest_is_best, whole))
+        model.save_weights(self.folder / f"epoch_{len(log.epochs)}.weights.h5")
 
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path, compiled):
+    """Weights, optimizer and epochs after the second of three, and the third in another model."""
+    model, batches, recipe = _make_training(reestimate_bn=False)
+    whole = training.fit(model, _read(batches, batches), recipe, checkpoint=_OnDisk(tmp_path), verbose=0)
+    weights = model.get_weights()
+    other, batches, _ = _make_training(reestimate_bn=False)
+    if compiled:  # before anybody knew how many steps there are
+        training.compile_model(other, recipe)
     begun = []
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
-    best = BestEpoch(records=whole.records[:2])
-    rest = training.fit(other, batches, recipe, best=best, resume=resume, callbacks=[watch], **options)
-    assert rest is best
+    rest = training.fit(
+        other,
+        _read(batches, batches),
+        recipe,
+        checkpoint=_OnDisk(tmp_path, whole.epochs[:2]),
+        compiled=compiled,
+        callbacks=[watch],
+        verbose=0,
+    )
     assert begun == [2]
-    assert int(other.optimizer.iterations) == 6
-    assert best.records == whole.records
-    assert best.best_epoch == whole.best_epoch
-    for mine, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    assert (rest.steps, rest.epochs, rest.best_epoch) == (6, whole.epochs, whole.best_epoch)
+    if whole.best_epoch == 3:  # otherwise the earlier part has the best weights
+        for mine, theirs in zip(other.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    for optimizer in (other.optimizer, model.optimizer):
+        assert int(optimizer.iterations) == 6
+
+
+def test_a_compiled_model_keeps_its_loss_metrics_and_optimizer():
+    model, batches, recipe = _make_training(learning_rate=0.25)
+    optimizer = keras.optimizers.Adam()
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["mae"])
+    trained = training.fit(model, _read(batches), recipe, compiled=True, verbose=0)
+    assert model.optimizer is optimizer
+    assert set(trained.epochs[0].figures) == {"loss", "mae"}
+    schedule = training.make_schedule(recipe, 6)
+    np.testing.assert_allclose(
+        [e.learning_rate for e in trained.epochs], [schedule(2), schedule(4), schedule(6)], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("of_its_own", [True, False])
 def test_bn_is_reestimated_on_data_of_its_own(of_its_own):
     model, batches, recipe = _make_training(epochs=1, reestimate_bn=True)
     x = np.random.default_rng(1).normal(5, 1, (8, 8, 8, 1)).astype("float32")
-    best = training.fit(
-        model,
-        batches,
-        recipe,
-        steps_per_epoch=2,
-        bn_data=[(x, None)] if of_its_own else None,
-        verbose=0,
-    )
-    assert best.reestimate() == (8 if of_its_own else 16)
+    trained = training.fit(model, _read(batches, bn=[(x, None)] if of_its_own else None), recipe, verbose=0)
+    assert trained.bn_images == (8 if of_its_own else 16)
     if not of_its_own:
         x = np.concatenate([images for images, _ in batches])
     convolved = keras.Model(model.input, model.get_layer("stem_conv").output)(x).numpy().mean((0, 1, 2))
     np.testing.assert_allclose(model.get_layer("stem_bn").moving_mean, convolved, rtol=1e-3, atol=1e-4)
 
 
-def test_callbacks_see_the_epoch_after_the_best_was_kept():
+def test_callbacks_see_the_epoch_after_it_was_kept(tmp_path):
     model, batches, recipe = _make_training()
-    seen = []
-    best = BestEpoch()
+    seen, checkpoint = [], _OnDisk(tmp_path)
     watch = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append((epoch, len(best.records), set(logs)))
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, len(checkpoint.calls), set(logs)))
     )
-    training.fit(model, batches, recipe, steps_per_epoch=2, validation=batches, best=best, callbacks=[watch], verbose=0)
+    trained = training.fit(model, _read(batches, batches), recipe, checkpoint=checkpoint, callbacks=[watch], verbose=0)
     names = {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert [entry[:2] for entry in seen] == [(0, 1), (1, 2), (2, 3)]
     assert all(keys >= names for *_, keys in seen)
-    assert not best.interrupted
+    assert all(whole for *_, whole in checkpoint.calls)
+    assert not trained.interrupted
+
+
+def test_ctrl_c_ends_the_training_after_the_step():
+    """The signal comes in the first step of the second epoch, which then is the last and not whole."""
+    model, batches, recipe = _make_training(steps_per_execution=1)
+
+    def interrupt(batch, logs):
+        if len(kept.calls) == 1 and batch == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    class Kept(training.MemoryCheckpoint):
+        calls = []
+
+        def save_epoch(self, model, log, *, whole):
+            super().save_epoch(model, log, whole=whole)
+            self.calls.append(whole)
+
+    kept = Kept()
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    trained = training.fit(model, _read(batches), recipe, checkpoint=kept, callbacks=[watch], verbose=0)
+    assert trained.interrupted
+    assert kept.calls == [True, False]
+    assert trained.steps == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _epochs(losses, first=1):
+    return [Epoch(first + n, 0.1, {"loss": 1.0, "val_loss": loss}) for n, loss in enumerate(losses)]
 
 
 @pytest.mark.parametrize(
     ("losses", "kept"),
     [([3.0, 1.0, 2.0], 12), ([3.0, float("nan")], 11), ([float("nan")], None), ([1.0, 1.0], 11), ([], None)],
 )
-def test_records_of_earlier_epochs_count(losses, kept):
-    records = [{"epoch": 11 + n, "loss": 1.0, "val_loss": loss} for n, loss in enumerate(losses)]
-    best = BestEpoch(records=records)
-    assert best.best_epoch == kept
-    assert best.records == records
-    assert best.records is not records
+def test_the_best_of_earlier_epochs(losses, kept):
+    earlier = _epochs(losses, first=11)
+    log = EpochLog(earlier)
+    assert (log.best and log.best.number) == kept
+    assert log.epochs == earlier
+    assert log.epochs is not earlier
 
 
 def test_an_epoch_after_earlier_ones_must_be_better_than_all_of_them():
-    model, *_ = _make_training()
-    training.compile_model(model, Recipe(), steps=8)
-    saved = []
-    best = BestEpoch(
-        records=[{"epoch": 1, "loss": 1.0, "val_loss": 0.5}, {"epoch": 2, "loss": 1.0, "val_loss": 0.7}],
-        on_best=lambda: saved.append(best.best_epoch),
-        load_best=lambda: None,
-    )
-    best.set_model(model)
-    for epoch, loss in ((2, 0.6), (3, 0.4)):
-        best.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
-    assert saved == [4]
-    assert best.restore() == 4
+    log = EpochLog(_epochs([0.5, 0.7]))
+    log.add(Epoch(3, 0.1, {"loss": 1.0, "val_loss": 0.6}))
+    assert not log.latest_is_best
+    log.add(Epoch(4, 0.1, {"loss": 1.0, "val_loss": 0.4}))
+    assert log.latest_is_best
+
+
+def test_without_a_validation_the_latest_epoch_is_the_best():
+    log = EpochLog([Epoch(1, 0.1, {"loss": 0.1}), Epoch(2, 0.1, {"loss": 0.9})])
+    assert log.best.number == 2
+    log.add(Epoch(3, 0.1, {"loss": float("nan")}))
+    assert log.best.number == 2
+
+
+def test_epochs_are_rows_both_ways():
+    epoch = Epoch(3, 0.25, {"loss": 1.5, "val_loss": 2.0, "val_accuracy": 0.5, "f1": 0.125})
+    assert epoch.to_row() == {
+        "epoch": 3,
+        "loss": 1.5,
+        "val_loss": 2.0,
+        "val_accuracy": 0.5,
+        "f1": 0.125,
+        "learning_rate": 0.25,
+    }
+    assert Epoch.from_row(epoch.to_row()) == epoch
+    assert (epoch.loss, epoch.val_loss, epoch.val_accuracy) == (1.5, 2.0, 0.5)
+    assert (Epoch(1, 0.1).loss, Epoch(1, 0.1).val_loss) == (None, None)
 
 
 @pytest.mark.parametrize("max_steps", [None, 8, 9])
@@ -400,11 +481,11 @@ def test_several_steps_at_a_time_train_the_same_network(max_steps):
         model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
         x, y = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("float32"), np.arange(40) % 2
         recipe = Recipe(epochs=2, batch_size=8, max_steps=max_steps, steps_per_execution=at_once)
-        best = training.fit(model, _dataset(x, y), recipe, validation=_dataset(x, y), steps_per_epoch=5, verbose=0)
-        assert int(model.optimizer.iterations) == (max_steps or 10)
-        assert [record["epoch"] for record in best.records] == [1, 2]
+        trained = training.fit(model, training.Batches(_dataset(x, y), 5, _dataset(x, y)), recipe, verbose=0)
+        assert trained.steps == (max_steps or 10)
+        assert [epoch.number for epoch in trained.epochs] == [1, 2]
         weights.append(model.get_weights())
-        records.append([(record["loss"], record["val_loss"]) for record in best.records])
+        records.append([(epoch.loss, epoch.val_loss) for epoch in trained.epochs])
     assert model.steps_per_execution == (2 if max_steps == 9 else 3)  # the 4 steps of the last epoch
     np.testing.assert_allclose(*records, rtol=1e-5)
     for one, several in zip(*weights, strict=True):
@@ -446,7 +527,7 @@ def test_a_callback_that_acts_in_each_step_gets_each_step():
         seen.clear()
         model, batches, recipe = _make_training(epochs=1)
         callbacks = [] if isinstance(callback, keras.callbacks.CSVLogger) else [callback]
-        assert needs_each_step(callback) == (expected == [0, 1])
-        training.fit(model, batches, recipe, steps_per_epoch=2, multiply_adds=1, callbacks=callbacks, verbose=0)
+        assert training.needs_each_step(callback) == (expected == [0, 1])
+        training.fit(model, _read(batches), recipe, multiply_adds=1, callbacks=callbacks, verbose=0)
         assert seen == expected
         assert model.steps_per_execution == (1 if callback is each else 2)
