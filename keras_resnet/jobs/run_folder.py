@@ -75,7 +75,7 @@ class RunFolder:
     def _describe_run(self) -> str:
         with contextlib.suppress(InputError):
             record = load_run(self.path).record
-            return f" ({record.model.spec.name} on {record.data.name}, test accuracy {record.test.accuracy:.4f})"
+            return f" ({record.model.spec.name} on {record.source.name}, test accuracy {record.test.accuracy:.4f})"
         return ""
 
     def open(self) -> None:

@@ -126,7 +126,7 @@ def _translate(old: Mapping[str, Any]) -> dict[str, Any]:
             "skipped_images": data.get("skipped_images", []),
             **{
                 name: data[name]
-                for name in ("name", "class_names", "channels", "train_images", "validation_images", "test_images")
+                for name in ("class_names", "channels", "train_images", "validation_images", "test_images")
             },
         },
     }

@@ -19,7 +19,6 @@ T = TypeVar("T")
 class DataFacts(Record):
     """What was found where the data was read."""
 
-    name: str  # "mnist", or the whole path
     origin: str  # "tfds mnist 3.0.1", "scikit-learn load_digits", "folder", "npz"
     class_names: tuple[str, ...]
     channels: int

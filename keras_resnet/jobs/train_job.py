@@ -261,14 +261,13 @@ def _describe(
     found: Search | None,
 ) -> RunRecord:
     data, kept = plan.data, trained.epochs[trained.best_epoch - 1]
-    name = plan.source.name if data.images.origin in ("folder", "npz") else data.images.name
     return RunRecord(
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         interrupted=trained.interrupted,
         model=NetworkRecord(plan.spec, plan.input_shape, data.classes, plan.parameters, plan.multiply_adds),
         source=plan.source,
         input=plan.options,
-        data=data.describe(name),
+        data=data.describe(),
         preprocessing=data.preprocessing,
         recipe=plan.recipe,
         steps=trained.steps,

@@ -77,11 +77,10 @@ class TrainingData:
             return None
         return data_module.class_weights(self.train.labels, self.classes)
 
-    def describe(self, name: str) -> DataFacts:
-        """Returns what a stored record says of the data, called `name` there."""
+    def describe(self) -> DataFacts:
+        """Returns what a stored record says of the data."""
         images = self.images
         return DataFacts(
-            name,
             images.origin,
             images.class_names,
             images.channels,
@@ -178,13 +177,13 @@ def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
 
 def log_plan(plan: TrainingPlan) -> None:
     """Logs what a training is about to do, and warns where the network leaves one pixel."""
-    facts = plan.data.describe(plan.data.images.name)
+    facts = plan.data.describe()
     height, width, _ = plan.input_shape
     log.info(
         "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps",
         plan.spec.name,
         f"{plan.parameters:,}",
-        facts.name,
+        plan.data.images.name,
         facts.train_images,
         facts.validation_images,
         facts.test_images,

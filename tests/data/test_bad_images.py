@@ -60,8 +60,8 @@ def test_the_command_stops_at_a_broken_file_or_skips_it(folder, tmp_path, monkey
     assert status == 0, err
     assert "1 of 40 images could not be decoded and were skipped" in caplog.text
     run = load_run(tmp_path / "skip")
-    assert run.record["data"]["skipped_images"] == [broken]
-    assert run.record["data"]["on_error"] == "skip"
+    assert run.record.data.skipped_images == (broken,)
+    assert run.record.source.on_error == "skip"
     assert len(load_run_data(run).skipped) == 1  # an evaluation leaves out the same
 
 

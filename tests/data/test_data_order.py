@@ -322,13 +322,13 @@ def test_a_job_that_resizes_on_the_device_saves_the_bare_network(npz, tmp_path):
         )
         for prepare_on in ("host", "device")
     ]  # fmt: skip
-    assert runs[1].record["data"]["prepare_on"] == "device"
+    assert runs[1].record.input.prepare_on == "device"
     assert runs[1].preprocessing.mean == (0.1307,)
     for run in runs:
         model = keras.saving.load_model(run.model_path)
         assert model.input_shape == (None, 16, 16, 1)
-        assert jobs.evaluate(run.path, verbose=0).accuracy == run.record["test"]["accuracy"]
-    losses = [run.record["validation"]["loss"] for run in runs]
+        assert jobs.evaluate(run.path, verbose=0).accuracy == run.record.test.accuracy
+    losses = [run.record.validation.loss for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)  # the same images, up to roundings that training spreads
 
 
@@ -429,10 +429,10 @@ def test_a_job_trains_on_bytes_of_files(tmp_path):
         folder, model="resnet8_cifar", image_size_pixels=(16, 16), run_dir=tmp_path / "run", recipe=recipe,
         prepare_on="device", verbose=0,
     )  # fmt: skip
-    assert run.record["data"]["prepare_on"] == "device"
-    assert math.isfinite(run.record["validation"]["loss"])
+    assert run.record.input.prepare_on == "device"
+    assert math.isfinite(run.record.validation.loss)
     assert keras.saving.load_model(run.model_path).input_shape == (None, 16, 16, 3)
-    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record["test"]["accuracy"]
+    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record.test.accuracy
 
 
 def test_what_the_device_cannot_do():

@@ -59,8 +59,8 @@ def test_one_fit_takes_soft_training_and_integer_validation_labels(tmp_path):
     assert train.element_spec[1] == tf.TensorSpec((16, 3), tf.float32)
     model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
     held_out = make_eval_dataset(split, preprocessing, batch_size=16)
-    best = training.fit(model, train, recipe, validation=held_out, steps_per_epoch=2, verbose=0)
-    assert all({"loss", "accuracy", "val_loss", "val_accuracy"} <= set(record) for record in best.records)
+    trained = training.fit(model, training.Batches(train, 2, held_out), recipe, verbose=0)
+    assert all({"loss", "accuracy", "val_loss", "val_accuracy"} <= set(epoch.figures) for epoch in trained.epochs)
     evaluation = training.evaluate(model, held_out, labels, verbose=0)
     # What the model is left with is Keras' own loss, for integers, with the optimizer that has been trained.
     kept = model.evaluate(held_out, verbose=0, return_dict=True)
@@ -81,5 +81,5 @@ def test_a_run_with_everything_round_trips(npz, tmp_path):
         verbose=0,
     )
     assert jobs.load_run(run.path).recipe.augmentation == Augmentation(resized_crop=(0.5, 1.0), **chosen)
-    assert run.record["validation"]["loss"] > 0
+    assert run.record.validation.loss > 0
     assert b"keras_resnet" not in zipfile.ZipFile(run.model_path).read("config.json")

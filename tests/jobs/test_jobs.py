@@ -19,7 +19,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import InputError, Recipe, SaveError, get_spec, jobs, load_data
-from keras_resnet.callbacks import BestEpoch
+from keras_resnet.training.callbacks import KeepEpochs
 from keras_resnet.data import Split, encoded
 from keras_resnet.jobs import run_folder
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
@@ -39,36 +39,32 @@ def test_a_run_in_mixed_precision_is_used_as_any_other(npz, tmp_path, dtype):
     model = keras.saving.load_model(run.model_path)
     assert model.get_layer("stage1_block1_conv1").compute_dtype == dtype.removeprefix("mixed_")
     assert model.get_layer("head_logits").compute_dtype == "float32"
-    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record["test"]["accuracy"]
+    assert jobs.evaluate(run.path, verbose=0).accuracy == run.record.test.accuracy
 
 
 def test_a_run_folder_holds_the_run(run, npz):
     assert {path.name for path in run.path.iterdir()} == FILES
-    record = json.loads((run.path / "run.json").read_text())
-    assert record["model"]["name"] == "resnet8_cifar"
-    assert record["model"]["parameters"] == keras.saving.load_model(run.model_path).count_params()
-    assert record["data"]["name"] == str(npz)
-    assert record["data"]["class_names"] == ["dark", "gray", "light"]
-    assert (record["data"]["train_images"], record["data"]["validation_images"], record["data"]["test_images"]) == (
-        86,
-        10,
-        24,
-    )
-    assert record["seed"] == record["recipe"]["seed"] == 3
-    assert record["recipe"]["learning_rate"] == Recipe(batch_size=16).peak_learning_rate
-    assert record["steps"] == 3 * 6
-    assert record["bn_reestimated_on_images"] == 86
-    assert record["test"]["num_examples"] == 24
-    assert record["test"]["accuracy"] > 0.8  # three shades: a trained network tells them apart
-    assert set(record["seconds"]) >= {"load_data", "build", "train", "reestimate_bn", "save", "evaluate", "total"}
-    assert record["versions"]["keras"] == keras.__version__
-    assert record["machine"]["cores"] >= 1
+    record = run.record
+    assert record.model.spec.name == "resnet8_cifar"
+    assert record.model.parameters == keras.saving.load_model(run.model_path).count_params()
+    assert record.source.name == str(npz)
+    assert run.class_names == ("dark", "gray", "light")
+    assert (record.data.train_images, record.data.validation_images, record.data.test_images) == (86, 10, 24)
+    assert record.recipe.seed == 3
+    assert record.recipe.learning_rate == Recipe(batch_size=16).peak_learning_rate
+    assert record.steps == 3 * 6
+    assert record.bn_reestimated_on_images == 86
+    assert record.test.num_examples == 24
+    assert record.test.accuracy > 0.8  # three shades: a trained network tells them apart
+    assert set(record.seconds) >= {"load_data", "build", "train", "reestimate_bn", "save", "evaluate", "total"}
+    assert record.versions["keras"] == keras.__version__
+    assert record.machine.cores >= 1
     with open(run.path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     best = min(rows, key=lambda row: float(row["val_loss"]))
-    assert int(best["epoch"]) == record["best_epoch"]
-    assert record["validation"]["loss"] == pytest.approx(float(best["val_loss"]))
+    assert int(best["epoch"]) == record.best_epoch
+    assert record.validation.loss == pytest.approx(float(best["val_loss"]))
     for name in ("curves.png", "confusion.png"):
         with Image.open(run.path / name) as picture:
             assert picture.size[0] > 300
@@ -89,8 +85,8 @@ def test_the_saved_model_is_the_network_alone(run, npz):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loss, accuracy, last = done.stdout.split()
-    assert float(loss) == pytest.approx(run.record["test"]["loss"], abs=1e-4)
-    assert float(accuracy) == pytest.approx(run.record["test"]["accuracy"])
+    assert float(loss) == pytest.approx(run.record.test.loss, abs=1e-4)
+    assert float(accuracy) == pytest.approx(run.record.test.accuracy)
     assert last == "head_logits"
 
 
@@ -99,12 +95,12 @@ def test_two_runs_with_one_seed_are_the_same(npz, tmp_path):
     weights = [keras.saving.load_model(r.model_path).get_weights() for r in (a, b, c)]
     assert all(np.array_equal(x, y) for x, y in zip(weights[0], weights[1], strict=True))
     assert not all(np.array_equal(x, y) for x, y in zip(weights[0], weights[2], strict=True))
-    assert a.record["test"] == b.record["test"]
+    assert a.record.test == b.record.test
 
 
 def test_evaluate_gives_the_figures_of_the_run(run):
     evaluation = jobs.evaluate(run.path, verbose=0)
-    assert evaluation.to_dict() == pytest.approx(run.record["test"])
+    assert evaluation.to_dict() == pytest.approx(run.record.test.to_dict())
     assert jobs.evaluate(run.path, test_size=9, verbose=0).num_examples == 9
     assert jobs.evaluate(run.path, test_size="all", batch_size=7, verbose=0).num_examples == 24
 
@@ -113,9 +109,9 @@ def test_evaluate_all_after_a_run_on_a_part(npz, tmp_path):
     run = jobs.train(
         npz, model="resnet8_cifar", run_dir=tmp_path / "r", train_size=40, test_size=6, recipe=QUICK, verbose=0
     )
-    assert run.record["test"]["num_examples"] == 6
-    assert run.record["data"]["train_images"] + run.record["data"]["validation_images"] == 40
-    assert jobs.evaluate(run.path, verbose=0).to_dict() == pytest.approx(run.record["test"])
+    assert run.record.test.num_examples == 6
+    assert run.record.data.train_images + run.record.data.validation_images == 40
+    assert jobs.evaluate(run.path, verbose=0).to_dict() == pytest.approx(run.record.test.to_dict())
     assert jobs.evaluate(run.path, test_size="all", verbose=0).num_examples == 24
 
 
@@ -148,7 +144,7 @@ def test_an_image_folder_trains(tmp_path):
     )
     assert run.preprocessing.input_shape == (9, 7, 3)
     assert run.class_names == ("dark", "light")
-    assert run.record["data"]["name"] == str(folder)
+    assert run.record.source.name == str(folder)
     assert jobs.evaluate(run.path, verbose=0).num_examples == 6
 
 
@@ -161,8 +157,8 @@ def test_default_names_of_model_and_folder(npz, tmp_path, monkeypatch):
 
 def test_without_validation_the_last_epoch_is_kept(npz, tmp_path):
     run = _train(npz, tmp_path / "r", validation_split=0.0, epochs=2, max_steps=None)
-    assert (run.record["best_epoch"], run.record["validation"]) == (2, None)
-    assert run.record["data"]["train_images"] == 96
+    assert (run.record.best_epoch, run.record.validation) == (2, None)
+    assert run.record.data.train_images == 96
 
 
 # Bad input
@@ -309,12 +305,12 @@ def test_a_record_of_another_version_is_an_error(run, tmp_path):
 
 def test_data_with_other_classes_is_an_error(run, tmp_path):
     record = json.loads((run.path / "run.json").read_text())
-    record["data"]["name"] = "digits"
+    record["source"]["name"] = "digits"
     (tmp_path / "run.json").write_text(json.dumps(record))
     (tmp_path / "model.keras").write_bytes(b"")
     with pytest.raises(InputError, match=r"was trained on digits from npz. Received: scikit-learn load_digits"):
         jobs.evaluate(tmp_path)
-    record["data"]["source"] = "scikit-learn load_digits"
+    record["data"]["origin"] = "scikit-learn load_digits"
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"must have the classes .* dark, gray, light. Received: 0, 1, "):
         jobs.evaluate(tmp_path)
@@ -383,16 +379,16 @@ def _interrupt_at_epoch(monkeypatch, epoch, *, times=1):
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(BestEpoch, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(KeepEpochs, "on_epoch_begin", on_epoch_begin)
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_ctrl_c_finishes_with_the_best_epoch_so_far(npz, tmp_path, monkeypatch, epoch):
     _interrupt_at_epoch(monkeypatch, epoch)
     run = _train(npz, tmp_path / "r", epochs=5, max_steps=None, steps_per_execution=1)
-    assert run.record["interrupted"] is True
-    assert 1 <= run.record["best_epoch"] <= epoch + 1
-    assert run.record["steps"] == epoch * 6 + 1
+    assert run.record.interrupted is True
+    assert 1 <= run.record.best_epoch <= epoch + 1
+    assert run.record.steps == epoch * 6 + 1
     assert {path.name for path in run.path.iterdir()} == FILES
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -427,7 +423,7 @@ def test_ctrl_c_at_the_command_line(npz, tmp_path):
     assert "Traceback" not in errors
     assert "stopping after this step" in errors
     assert process.returncode == 0
-    assert load_run(tmp_path / "r").record["interrupted"]
+    assert load_run(tmp_path / "r").record.interrupted
 
 
 @pytest.mark.parametrize("changes", [{"rank": 1}, {"block": "custom"}])
@@ -440,5 +436,5 @@ def test_a_run_takes_images_and_a_network_that_its_spec_describes(tmp_path, chan
 
 def test_a_grouped_network_goes_through_a_run(tmp_path, npz):
     run = jobs.train(npz, model="resnext11_2x16d_cifar", run_dir=tmp_path / "run", recipe={"max_steps": 1}, verbose=0)
-    assert run.record["model"]["spec"]["groups"] == 2
-    assert jobs.evaluate(tmp_path / "run", verbose=0).to_dict() == run.record["test"]
+    assert run.spec.groups == 2
+    assert jobs.evaluate(tmp_path / "run", verbose=0).to_dict() == run.record.test.to_dict()

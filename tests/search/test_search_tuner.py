@@ -6,6 +6,7 @@ import random
 import signal
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import keras_tuner
@@ -15,7 +16,7 @@ import tensorflow as tf
 from helpers import draw_images
 
 from keras_resnet import InputError, Preprocessing, Recipe, data, files, models, training
-from keras_resnet.callbacks import BestEpoch
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.data import Split
 from keras_resnet.search import HyperResNet, Progress, Space, make_tuner
 from keras_resnet.search import tuner as tuner_module
@@ -179,8 +180,9 @@ def asked(monkeypatch):
     """What `training.fit` was asked for; nothing is trained."""
     calls = []
 
-    def fit(model, train, recipe, **options):
-        calls.append({"train": train, "recipe": recipe, **options})
+    def fit(model, batches, recipe, **options):
+        calls.append({"batches": batches, "recipe": recipe, **options})
+        return training.Trained((), 1, 0, 0, 0.0, interrupted=False)
 
     monkeypatch.setattr(training, "fit", fit)
     return calls
@@ -197,6 +199,7 @@ class Model:
     """Stands in where nothing is trained."""
 
     history = "history"
+    optimizer = SimpleNamespace(iterations=0)
 
 
 def test_the_schedule_spans_the_epochs_of_the_rung():
@@ -226,9 +229,10 @@ def test_arrays_are_split_batched_and_drawn_anew_each_epoch(asked):
     images = np.arange(10.0).reshape(10, 1)
     assert hypermodel.fit(hp, Model(), images, list(range(10)), validation_split=0.2, batch_size=3) == "history"
     (call,) = asked
-    assert (call["recipe"].epochs, call["recipe"].batch_size, call["steps_per_epoch"]) == (2, 3, 3)
-    np.testing.assert_array_equal(call["validation"][0], images[8:])
-    np.testing.assert_array_equal(call["validation"][1], [8, 9])
+    batches = call["batches"]
+    assert (call["recipe"].epochs, call["recipe"].batch_size, batches.steps_per_epoch) == (2, 3, 3)
+    np.testing.assert_array_equal(batches.validation[0], images[8:])
+    np.testing.assert_array_equal(batches.validation[1], [8, 9])
     assert call["validation_batch_size"] == 3
 
     def draw(batches):
@@ -237,14 +241,14 @@ def test_arrays_are_split_batched_and_drawn_anew_each_epoch(asked):
         assert all(x == y for x, y in parts)
         return [x for x, _ in parts]
 
-    first, second = draw(call["train"]), draw(call["train"])
+    first, second = draw(batches.train), draw(batches.train)
     assert [len(part) for part in first] == [3, 3, 2]
     assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(8))
     assert first != second
     hypermodel.fit(hp, Model(), x=images, y=np.arange(10), epochs=5)
     assert asked[1]["recipe"].epochs == 5
-    assert len(asked[1]["train"]) == 1
-    assert asked[1]["validation"] is None
+    assert len(asked[1]["batches"].train) == 1
+    assert asked[1]["batches"].validation is None
 
 
 def test_data_that_cannot_be_used(asked):
@@ -255,7 +259,7 @@ def test_data_that_cannot_be_used(asked):
     with pytest.raises(InputError, match=r"give tuner.search\(...\) steps_per_epoch, or a dataset with a length"):
         hypermodel.fit(hp, Model(), endless)
     hypermodel.fit(hp, Model(), endless, steps_per_epoch=7)
-    assert asked[0]["steps_per_epoch"] == 7
+    assert asked[0]["batches"].steps_per_epoch == 7
     with pytest.raises(InputError, match=r"one label per image, at least one. Received: 48 images, 47 labels"):
         hypermodel.fit(hp, Model(), _scale(PIXELS), LABELS[1:])
     with pytest.raises(InputError, match=r"at least one. Received: 0 images, 0 labels"):
@@ -273,7 +277,7 @@ def test_make_data_with_and_without_first_epoch(asked):
     hp.values["shift_fraction"] = 0.1875
     hypermodel.fit(hp, Model())
     assert calls == [0.1875, 0.1875]
-    assert (asked[0]["train"], asked[0]["bn_data"], asked[0]["validation"]) == ([1], [2], "held out")
+    assert asked[0]["batches"] == training.Batches([1], 1, "held out", [2])
 
     def resumable(recipe, *, first_epoch):
         calls.append(first_epoch)
@@ -282,11 +286,12 @@ def test_make_data_with_and_without_first_epoch(asked):
     calls.clear()
     hypermodel, hp = _make_hypermodel(make_data=resumable)
     hypermodel.fit(hp, Model(), epochs=9, initial_epoch=3)
-    done = BestEpoch(records=[{"epoch": 4, "val_loss": 1.0}, {"epoch": 5, "val_loss": 0.5}])
-    hypermodel.fit(hp, Model(), epochs=9, initial_epoch=3, best=done, validation_data="other")
+    done = SimpleNamespace(epochs=[Epoch(4, 0.1), Epoch(5, 0.1)])
+    hypermodel.fit(hp, Model(), epochs=9, initial_epoch=3, checkpoint=done, validation_data="other")
     assert calls == [3, 3, 5, 5]
     assert [call["first_epoch"] for call in asked[1:]] == [3, 3]
-    assert asked[2]["validation"] == "other"
+    assert asked[2]["batches"].validation == "other"
+    assert asked[2]["checkpoint"] is done
 
 
 def test_augmentation_is_searched_where_the_search_makes_its_batches():
@@ -313,17 +318,17 @@ def _search_one(folder, callbacks=()):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The records, the trial and the weights of a search that nothing interrupted."""
+    """The epochs, the trial and the weights of a search that nothing interrupted."""
     keras.utils.clear_session(free_memory=False)
     return _get_results(_search_one(tmp_path_factory.mktemp("undisturbed")))
 
 
 def _get_results(tuner):
-    records = Progress(tuner.get_trial_dir("0")).records
+    epochs = Progress(tuner.get_trial_dir("0")).epochs
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         (model,) = tuner.get_best_models()
-    return records, _read_trials(tuner), model.get_weights()
+    return epochs, _read_trials(tuner), model.get_weights()
 
 
 def _stop_by_signal(*_):
@@ -355,12 +360,12 @@ def test_a_trial_interrupted_in_every_epoch_comes_to_the_same(tmp_path, undistur
             _search_one(
                 tmp_path, [Watch(epoch_begin=lambda _, index: begun.append(index)), Watch(**{moment: interrupt})]
             )
-        records = Progress(tmp_path / "untitled_project" / "trial_0").records
-        assert [record["epoch"] for record in records] == list(range(1, epoch + 1 + whole))
+        epochs = Progress(tmp_path / "untitled_project" / "trial_0").epochs
+        assert [epoch.number for epoch in epochs] == list(range(1, epoch + 1 + whole))
     tuner = _search_one(tmp_path, [Watch(epoch_begin=lambda _, index: begun.append(index))])
     assert begun == (list(range(EPOCHS)) if whole else [n for epoch in range(EPOCHS) for n in (epoch, epoch)])
-    records, trials, weights = _get_results(tuner)
-    assert records == undisturbed[0]
+    epochs, trials, weights = _get_results(tuner)
+    assert epochs == undisturbed[0]
     assert trials == undisturbed[1]
     for mine, theirs in zip(weights, undisturbed[2], strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -368,12 +373,12 @@ def test_a_trial_interrupted_in_every_epoch_comes_to_the_same(tmp_path, undistur
 
 
 def test_the_undisturbed_search_is_one_worth_comparing_with(undisturbed):
-    records, trials, _ = undisturbed
-    assert [record["epoch"] for record in records] == [1, 2, 3]
+    epochs, trials, _ = undisturbed
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
     assert trials["trial_0"]["status"] == "COMPLETED"
-    best = min(records, key=lambda record: record["val_loss"])
-    assert trials["trial_0"]["best_step"] == best["epoch"]
-    assert trials["trial_0"]["score"] == pytest.approx(best["val_accuracy"])
+    best = min(epochs, key=lambda epoch: epoch.val_loss)
+    assert trials["trial_0"]["best_step"] == best.number
+    assert trials["trial_0"]["score"] == pytest.approx(best.val_accuracy)
 
 
 def test_a_promoted_trial_starts_from_the_weights_of_the_one_it_comes_from(tmp_path):
@@ -393,7 +398,7 @@ def test_a_promoted_trial_starts_from_the_weights_of_the_one_it_comes_from(tmp_p
     models.load_weights(model, tuner._get_checkpoint_fname(source.trial_id))
     for mine, theirs in zip(begun[2][0], model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert [record["epoch"] for record in Progress(tuner.get_trial_dir("2")).records] == [2]
+    assert [epoch.number for epoch in Progress(tuner.get_trial_dir("2")).epochs] == [2]
 
 
 @pytest.mark.parametrize(("part", "name"), [(0, "loss"), (1, "val_loss")])
@@ -445,11 +450,13 @@ class Fake(HyperResNet):
         model.compile(keras.optimizers.SGD(0.5), "mse")
         return model
 
-    def fit(self, hp, model, *, epochs, initial_epoch, best, resume, callbacks, **_):
+    def fit(self, hp, model, *, epochs, initial_epoch, checkpoint, callbacks, **_):
         rate = self.sample(hp)[1].learning_rate
-        best.set_model(model)
         weight = model.trainable_variables[0]
-        first = initial_epoch if resume is None else resume()
+        log, first = EpochLog(checkpoint.epochs), initial_epoch
+        if log.epochs:
+            first = log.epochs[-1].number
+            checkpoint.resume(model)
         for epoch in range(first, epochs):
             for callback in callbacks:
                 callback.set_model(model)
@@ -458,7 +465,9 @@ class Fake(HyperResNet):
             weight.assign(weight * 0.5 + rate * (epoch + 1))
             loss = abs(float(weight[0, 0]) - 0.02)
             logs = {"loss": loss, "accuracy": 0.5, "val_loss": loss, "val_accuracy": round(1 - loss, 1)}
-            for callback in (best, *callbacks):
+            log.add(Epoch(epoch + 1, 0.5, logs))
+            checkpoint.save_epoch(model, log, whole=True)
+            for callback in callbacks:
                 callback.on_epoch_end(epoch, logs)
 
 
@@ -483,7 +492,7 @@ def _search_fakes(folder, kind="random", trials=3, work=None, **search_options):
 
 
 def _tell(tuner):
-    """All that a search has come to: trials, records, kept weights."""
+    """All that a search has come to: trials, epochs, kept weights."""
     results = {}
     for name, trial in _read_trials(tuner).items():
         for metric in trial["metrics"]["metrics"].values():
@@ -492,7 +501,7 @@ def _tell(tuner):
         model = tuner.hypermodel.build(None)
         model.load_weights(tuner._get_checkpoint_fname(trial["trial_id"]))
         progress = Progress(Path(tuner.project_dir) / name)
-        results[name] = trial, progress.records, [weight.tolist() for weight in model.get_weights()]
+        results[name] = trial, progress.epochs, [weight.tolist() for weight in model.get_weights()]
     return results
 
 
@@ -672,9 +681,9 @@ def test_before_a_trial_that_would_not_fit_the_search_is_left_to_another_process
 
 def test_equal_accuracies_are_ranked_by_the_loss(light, tmp_path):
     tuner = _search_fakes(tmp_path, trials=6)
-    last = {name: min(records, key=lambda r: r["val_loss"]) for name, (_, records, _) in _tell(tuner).items()}
-    by_hand = sorted(last.values(), key=lambda record: (-record["val_accuracy"], record["val_loss"]))
-    accuracies = [record["val_accuracy"] for record in by_hand]
+    last = {name: min(epochs, key=lambda e: e.val_loss) for name, (_, epochs, _) in _tell(tuner).items()}
+    by_hand = sorted(last.values(), key=lambda epoch: (-epoch.val_accuracy, epoch.val_loss))
+    accuracies = [epoch.val_accuracy for epoch in by_hand]
     assert len(set(accuracies)) < len(accuracies)  # there are ties
     best = [f"trial_{trial.trial_id}" for trial in tuner.oracle.get_best_trials(6)]
     assert [last[name] for name in best] == by_hand
