@@ -65,13 +65,10 @@ def evaluate_split(
 
 def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
     """Loads the data that a run was trained on; raises InputError where it is gone or has become another."""
-    source = run.record.source if data_dir is None else replace(run.record.source, data_dir=os.fspath(data_dir))
-    recorded = run.record.data
-    images = data_module.load_data(replace(source, name=recorded.name))
-    if images.origin != recorded.origin:
-        raise InputError(
-            f"{run.path} was trained on {recorded.name} from {recorded.origin}. Received: {images.origin}."
-        )
+    source, origin = run.record.source, run.record.data.origin
+    images = data_module.load_data(source if data_dir is None else replace(source, data_dir=os.fspath(data_dir)))
+    if images.origin != origin:
+        raise InputError(f"{run.path} was trained on {source.name} from {origin}. Received: {images.origin}.")
     if images.class_names != run.class_names:
         raise InputError(
             f"The data must have the classes that {run.path} was trained on, {', '.join(run.class_names)}. "
