@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_resnet import seeds
 from keras_resnet.errors import InputError
-
-_STREAM = 7_000_003  # keeps these draws apart from those of augmentation and of the uniform order
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
@@ -49,12 +48,12 @@ def draw_balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         if now == before:
             continue
         rounds = [
-            members[np.random.default_rng([_STREAM, seed, int(label), turn]).permutation(len(members))]
+            members[np.random.default_rng([seeds.BALANCE, seed, int(label), turn]).permutation(len(members))]
             for turn in range(first, last + 1)
         ]
         chosen.append(np.concatenate(rounds)[before - first * len(members) : now - first * len(members)])
     indices = np.concatenate(chosen)
-    return indices[np.random.default_rng([_STREAM, seed, epoch]).permutation(number)].astype(np.int64)
+    return indices[np.random.default_rng([seeds.BALANCE, seed, epoch]).permutation(number)].astype(np.int64)
 
 
 def _count_before(least: int, extra: int, place: int, classes: int, epoch: int) -> int:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import seeds
 from keras_resnet.errors import InputError
 
 PARALLEL_FILES = 16  # read at once, an image from each in turn
 SHUFFLE_BYTES = 2**28  # of encoded images in the shuffle's buffer, at most
 SHUFFLE_IMAGES = 16_384  # in the buffer, at most
-_FILE_STREAM, _BUFFER_STREAM = 3_000_017, 5_000_011  # keep these draws apart from each other and from augmentation's
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +59,14 @@ def read_shuffled(stream: Stream, places: np.ndarray) -> Callable[[Any, Any], tf
     def read(seed: Any, epoch: Any) -> tf.data.Dataset:
         key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
         order = tf.random.experimental.stateless_shuffle(
-            tf.constant(files), seed=key + tf.constant([_FILE_STREAM, 0], tf.int64)
+            tf.constant(files), seed=key + tf.constant([seeds.FILE_ORDER, 0], tf.int64)
         )
         dataset = tf.data.Dataset.from_tensor_slices(order).interleave(
             read_file, min(PARALLEL_FILES, len(files)), 1, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         if stream.buffer_images == 1:
             return dataset
-        draw = tf.random.stateless_uniform(
-            (2,), key + tf.constant([_BUFFER_STREAM, 0], tf.int64), 1, 2**31 - 1, tf.int64
-        )
+        draw = tf.random.stateless_uniform((2,), key + tf.constant([seeds.BUFFER, 0], tf.int64), 1, 2**31 - 1, tf.int64)
         # The operation itself: `Dataset.shuffle` mixes TensorFlow's global seed into what it is given.
         variant = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(dataset),

@@ -71,9 +71,9 @@ def load_run_data(run: Run, data_dir: str | os.PathLike[str] | None = None) -> I
         memory_limit_bytes=recorded.get("memory_limit_bytes"),
         on_error=recorded.get("on_error", "stop"),
     )
-    if images.source != recorded["source"]:
+    if images.origin != recorded["source"]:
         raise InputError(
-            f"{run.path} was trained on {recorded['name']} from {recorded['source']}. Received: {images.source}."
+            f"{run.path} was trained on {recorded['name']} from {recorded['source']}. Received: {images.origin}."
         )
     if images.class_names != run.class_names:
         raise InputError(

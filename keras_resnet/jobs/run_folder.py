@@ -191,5 +191,5 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
 def describe_data(data: ImageData, name: str) -> dict[str, Any]:
     """What `run.json` says of the data; a path is stored whole, so that it is found from any folder."""
-    stored = os.path.abspath(name) if data.source in ("folder", "npz") else data.name
-    return {"name": stored, "source": data.source, "class_names": list(data.class_names), "channels": data.channels}
+    stored = os.path.abspath(name) if data.origin in ("folder", "npz") else data.name
+    return {"name": stored, "source": data.origin, "class_names": list(data.class_names), "channels": data.channels}

@@ -262,7 +262,7 @@ def _describe_run(plan: Plan, outcome: _Outcome, evaluation: training.Evaluation
         "data": {
             **describe_data(plan.images, plan.data_name),
             **dataclasses.asdict(plan.options),
-            "streamed": plan.train.stream is not None,
+            "streamed": plan.train.streamed,
             "skipped_images": list(plan.images.skipped),
             "train_size": plan.train_size,
             "test_size": plan.test_size,
