@@ -19,6 +19,8 @@ import tensorflow as tf
 from keras_resnet.data.streams import Stream, read_in_order, read_shuffled
 from keras_resnet.errors import InputError
 
+_ALLOWED = "Images must be uint8 pixels (number, height, width, channels), paths, or the bytes of PNG and JPEG files."
+
 
 def show_path(path: str | os.PathLike[str]) -> str:
     r"""A path as text that any output takes: bytes that are not UTF-8 are written as `\xff`."""
@@ -224,7 +226,7 @@ class StreamStore(EncodedStore):
         """The bytes of the images that a shuffle by seed 0 brings first: all for a few would take an epoch's time."""
         return self._parse_images(read_shuffled(self.stream, self.images)(0, 0).take(count))
 
-    def check_readable(self) -> None:  # noqa: B027 - most places have nothing to check
+    def check_readable(self) -> None:
         """Raises InputError naming the first record file that is damaged."""
         self.stream.check_files()
 
@@ -254,6 +256,8 @@ def make_store(images: Any) -> Store:
     if isinstance(images, Store):
         return images
     array = images if isinstance(images, np.ndarray) else _make_array(images)
+    if array is None:
+        raise InputError(f"{_ALLOWED} Received: a {type(images).__name__} of unequal items.")
     if array.ndim == 4 and array.dtype == np.uint8:
         return PixelStore(array)
     if array.ndim == 1 and array.dtype.kind == "U":
@@ -263,19 +267,20 @@ def make_store(images: Any) -> Store:
             return BytesStore(array.astype(object))
         if all(isinstance(image, (str, os.PathLike)) for image in array):
             return FileStore(np.array([os.fspath(path) for path in array], str))
-    raise InputError(
-        "Images must be uint8 pixels (number, height, width, channels), paths, or the bytes of PNG and JPEG files. "
-        f"Received: {array.dtype}, shape {array.shape}."
-    )
+    raise InputError(f"{_ALLOWED} Received: {array.dtype}, shape {array.shape}.")
 
 
-def _make_array(images: Any) -> np.ndarray:
-    """An array of what a sequence holds: bytes stay objects, for NumPy's own strings lose zeros at their end."""
+def _make_array(images: Any) -> np.ndarray | None:
+    """An array of what a sequence holds, None where it is none: bytes stay objects, for NumPy cuts zeros from their end."""
     if isinstance(images, (list, tuple)) and all(isinstance(image, (bytes, str, os.PathLike)) for image in images):
         array = np.empty(len(images), object)
         array[:] = images
         return array
-    return np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except ValueError:
+        return None
+    return array if array.dtype.kind not in "US" else None  # NumPy makes text of numbers that stand among texts
 
 
 def _read_one_by_one(store: BytesStore | FileStore) -> tf.data.Dataset:

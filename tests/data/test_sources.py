@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_resnet import InputError, load_data
-from keras_resnet.data import Split, draw_subset, split_stratified, tfds_source
+from keras_resnet.data import Split, draw_subset, split_stratified, tfds_sets
 
 
 def test_digits_are_there_without_a_network_and_always_split_alike():
@@ -227,8 +227,8 @@ def test_a_set_that_is_not_prepared_and_no_network(tmp_path, monkeypatch):
     def no_address(*_):
         raise OSError("no name resolution")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_sets.urllib.request, "getproxies", dict)
     with pytest.raises(InputError) as caught:
         load_data("cifar100", data_dir=tmp_path)
     message = str(caught.value)
@@ -242,8 +242,8 @@ def test_configurations_and_versions_of_a_set(tmp_path, monkeypatch):
     def no_address(*_):
         raise OSError("no name resolution")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_sets.urllib.request, "getproxies", dict)
     with pytest.raises(InputError, match=rf"tfds build cifar10_corrupted/fog_1 --data_dir {tmp_path} "):
         load_data("cifar10_corrupted/fog_1", data_dir=tmp_path)
     with pytest.raises(InputError, match=r"TFDS could not open 'mnist:9.9.9': "):
@@ -258,7 +258,7 @@ def test_a_download_that_fails_says_how_to_prepare(tmp_path, monkeypatch):
     def broken(self, **_):
         raise ConnectionError("connection reset")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", lambda *_: [])
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", lambda *_: [])
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", broken)
     with pytest.raises(InputError, match=r"preparing it failed: connection reset. To prepare it there, run"):
         load_data("cifar100", data_dir=tmp_path)
