@@ -28,7 +28,7 @@ def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
 
 
 def draw_balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many indices as there are images, each class equally often (to one image), in a random order.
+    """Draws as many indices as there are images, each class equally often (to one image), in a random order.
 
     Of a large class other images come in the next epoch, of a small one all come again: each class is gone through in
     shuffled rounds that go on over epochs, so that no image comes a second time before all others of its class
@@ -57,7 +57,7 @@ def draw_balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def _count_before(least: int, extra: int, place: int, classes: int, epoch: int) -> int:
-    """How many images of the class at `place` come in the epochs before `epoch`."""
+    """Returns how many images of the class at `place` come in the epochs before `epoch`."""
     # In epoch e the classes at (e * extra + k) % classes, k < extra, get one image more.
     given = epoch * extra  # images handed out in turns so far, one class after the other
     return epoch * least + given // classes + (place < given % classes)

@@ -58,12 +58,12 @@ class Dealing:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch, as many for each worker."""
+        """Returns the number of batches of an epoch, the same for each worker."""
         return count_batches(-(-self.number // self.shard[1]), self.batch_size)
 
     @property
     def share(self) -> slice:
-        """Which places of an epoch's order, or of a stream, are this worker's."""
+        """Returns which places of an epoch's order, or of a stream, are this worker's."""
         (index, count), number = self.shard, self.number
         return (
             slice(number * index // count, number * (index + 1) // count)
@@ -73,17 +73,17 @@ class Dealing:
 
     @property
     def own(self) -> int:
-        """Images of an epoch that are this worker's."""
+        """Returns the number of images of an epoch that are this worker's."""
         return len(range(self.number)[self.share])
 
     @property
     def bounds(self) -> np.ndarray:
-        """int64 (steps + 1,): where each batch begins among this worker's images, and the end; sizes differ by at most 1."""
+        """Returns where each batch begins among this worker's images, and the end: int64 (steps + 1,)"""
         return np.arange(self.steps + 1) * self.own // self.steps
 
     @property
     def largest(self) -> int:
-        """Images of this worker's largest batch."""
+        """Returns the number of images of this worker's largest batch."""
         return -(-self.own // self.steps)
 
     def check_start(self, first_epoch: int, first_step: int) -> None:
@@ -95,21 +95,21 @@ class Dealing:
             )
 
     def batch_seed(self, epoch: Any, step: Any) -> tf.Tensor:
-        """The stateless seed of a batch: another for every seed, epoch, step and worker."""
+        """Returns the stateless seed of a batch: another for every seed, epoch, step and worker."""
         index, count = self.shard
         stream = tf.constant(self.seed + seeds.AUGMENTATION, tf.int64)
         return tf.stack([stream, (epoch * self.steps + step) * count + index])
 
 
 def make_epochs(split: Split, dealing: Dealing) -> Epochs:
-    """The batches of any epoch, by its number, from any step on."""
+    """Makes a function that gives the batches of any epoch, by its number, from any step on."""
     if isinstance(split.store, StreamStore):
         return _stream_epochs(split.store, dealing)
     return _gather_epochs(split, dealing)
 
 
 def batch_in_order(split: Split, batch_size: int) -> tf.data.Dataset:
-    """(stored images, int64 labels) of every image once, in order."""
+    """Batches (stored images, int64 labels) of every image once, in order."""
     if isinstance(split.store, StreamStore):
         parse = split.store.stream.parse
         records = read_in_order(split.store.stream, split.store.images)
@@ -118,7 +118,7 @@ def batch_in_order(split: Split, batch_size: int) -> tf.data.Dataset:
 
 
 def make_fetch(split: Split) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
-    """A function from a batch of indices to (stored images, labels), of a split that gives any image at any time."""
+    """Makes a function from a batch of indices to (stored images, labels), of a split that gives any image at any time."""
     store, labels = split.store, split.labels
 
     def take(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ def make_fetch(split: Split) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
 
 
 def _gather_epochs(split: Split, dealing: Dealing) -> Epochs:
-    """Epochs of images that can be read in any order: none before the first step is touched."""
+    """Makes epochs of images that can be read in any order: none before the first step is touched."""
     steps, own, bounds, labels = dealing.steps, dealing.own, dealing.bounds, split.labels
     fetch = make_fetch(split)
 
@@ -164,7 +164,7 @@ def _gather_epochs(split: Split, dealing: Dealing) -> Epochs:
 
 
 def _stream_epochs(store: StreamStore, dealing: Dealing) -> Epochs:
-    """Epochs of a stream: a worker reads the files that hold its share, a step is reached by passing over records."""
+    """Makes epochs of a stream: a worker reads the files that hold its share and passes over records to reach a step."""
     if dealing.sampling != "uniform":
         raise InputError(
             f"sampling={dealing.sampling!r} needs images that can be read in any order. Received: {store.stream.name}, "

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path | None:
-    """`KERAS_RESNET_CACHE`, else `keras_resnet/` in XDG_CACHE_HOME or ~/.cache; None where the variable is empty."""
+    """Returns `KERAS_RESNET_CACHE`, else `keras_resnet/` in XDG_CACHE_HOME or ~/.cache; None where the variable is empty."""
     named = os.environ.get(CACHE_VARIABLE)
     if named is not None:
         return Path(named).expanduser() if named else None
@@ -33,7 +33,7 @@ def cache_folder() -> Path | None:
 
 
 def load_or_make(name: str, key: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """`make()`, or what an earlier `make()` of the same key returned, mapped from disk.
+    """Returns `make()`, or what an earlier `make()` of the same key returned, mapped from disk.
 
     Two processes may make it at once. A file carries its key and a checksum: one that is broken or another's is made
     anew. Where the folder cannot be written there is no cache.
@@ -85,7 +85,7 @@ def _write(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a whole file of this key, or None."""
+    """Maps the arrays of a file into memory; None unless the file is there, whole and of this key."""
     try:
         with open(path, "rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -115,11 +115,11 @@ def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
 
 
 def _align(size: int) -> int:
-    """The next multiple of the alignment."""
+    """Returns the next multiple of the alignment."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _chunks(array: np.ndarray) -> Iterator[memoryview]:
-    """The array's bytes, a few megabytes at a time."""
+    """Yields the array's bytes, a few megabytes at a time."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return (flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK))

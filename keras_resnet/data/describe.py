@@ -40,7 +40,7 @@ def count_turned(data: ImageData) -> tuple[int, int]:
 
 
 def _open_some(store: Store) -> Iterator[Any]:
-    """Pillow's images, of which headers are read, of up to 1,000 encoded images; of pixels none."""
+    """Yields Pillow's images, of which only headers are read, of up to 1,000 encoded images; of pixels none."""
     from PIL import Image
 
     for stored in store.open_sample(_MEASURED_FILES):

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def hold_in_memory(split: Split) -> Split:
-    """The same images as bytes in memory where they are streamed, in the same order; for a few of them."""
+    """Returns the same images, as bytes in memory where they are streamed, in the same order; for a few of them."""
     return Split(split.store.hold(), split.labels)
 
 
@@ -85,7 +85,7 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
 
 
 def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split, tuple[str, ...]]:
-    """The two splits without the images that cannot be decoded, and the names of those; a warning counts them."""
+    """Returns both splits without the images that cannot be decoded, and the names of those; a warning counts them."""
     kept, skipped = [], []
     for split, part in ((train, "training"), (test, "test")):
         failed = find_undecodable(split, what=f"decoding the {part} images once")
@@ -96,7 +96,7 @@ def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split
 
 
 def warn_skipped(name: str, images: Sequence[str], total: int) -> None:
-    """A line of the log that counts the images that could not be decoded, of `total`, if there are any."""
+    """Logs a line that counts the images, of `total`, that could not be decoded, if there are any."""
     if images:
         log.warning(
             "%s: %d of %d images could not be decoded and were skipped: %s%s",
@@ -109,7 +109,7 @@ def warn_skipped(name: str, images: Sequence[str], total: int) -> None:
 
 
 def _explain(store: EncodedStore, index: int) -> str:
-    """Why an image cannot be decoded."""
+    """Returns the reason why an image cannot be decoded."""
     try:
         for _, image in store.take(np.array([index])).read_encoded():
             decode(image, 3)
@@ -119,7 +119,7 @@ def _explain(store: EncodedStore, index: int) -> str:
 
 
 def _describe(message: str) -> str:
-    """What an error of TensorFlow's says, without what TensorFlow wraps around it."""
+    """Returns what an error of TensorFlow's says, without what TensorFlow wraps around it."""
     _, assertion, text = message.partition("Summarized data: ")
     if assertion:
         return re.sub("b'([^']*)'", r"\1", " ".join(text.splitlines()))

@@ -67,7 +67,7 @@ def load_folder(source: DataSource) -> ImageData:
 
 
 def _list_parts(path: Path, name: str) -> tuple[Split, Split, tuple[str, ...]]:
-    """Training and test files of a folder, by its `train/` and `test/` or divided here, and the names of the classes."""
+    """Returns training and test files of a folder, by its `train/` and `test/` or divided here, and the class names."""
     parts = {part: path / part for part in ("train", "test") if (path / part).is_dir()}
     if parts and any(_sub_folders(folder) for folder in parts.values()):
         lacking = [part for part in ("train", "test") if part not in parts or not _sub_folders(parts[part])]
@@ -92,7 +92,7 @@ def _list_parts(path: Path, name: str) -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def read_orientation(image: Any) -> int:
-    """EXIF's orientation, 1 to 8, of an image that Pillow has opened; 1 is upright, as is what says nothing."""
+    """Returns EXIF's orientation, 1 to 8, of an image that Pillow has opened: 1, upright, where it says nothing."""
     if "exif" not in image.info:  # `getexif` would decode a PNG that has none, in search of one at its end
         return UPRIGHT
     try:
@@ -103,7 +103,7 @@ def read_orientation(image: Any) -> int:
 
 
 def warn_turned(name: str, files: Sequence[str], total: int) -> None:
-    """A line of the log that counts the files, of `total`, whose EXIF orientation is not upright, if there are any."""
+    """Logs a line that counts the files, of `total`, whose EXIF orientation is not upright, if there are any."""
     if files:
         log.warning(
             "%s: %d of %d images have an EXIF orientation other than 1, such as %s; it is ignored and their pixels are "

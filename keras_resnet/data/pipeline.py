@@ -93,7 +93,7 @@ def make_eval_dataset(
 
 
 def _follow_epochs(epochs: Epochs, first_epoch: int, first_step: int) -> tf.data.Dataset:
-    """A dataset whose n-th iteration is epoch `first_epoch + n`; the first begins at `first_step`."""
+    """Makes a dataset whose n-th iteration is epoch `first_epoch + n`; the first begins at `first_step`."""
     with tf.device("cpu"):
         epoch_counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
 

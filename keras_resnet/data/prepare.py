@@ -33,7 +33,7 @@ class Preparation:
 
     @property
     def on_device(self) -> bool:
-        """Whether the network finishes the images."""
+        """Tells whether the network finishes the images."""
         return self.prepare_on == "device"
 
 
@@ -50,7 +50,7 @@ def check_channels(store: Store, preprocessing: Preprocessing) -> None:
 
 
 def prepare_batches(batches: tf.data.Dataset, store: Store, preparation: Preparation, largest: int) -> tf.data.Dataset:
-    """(stored images, labels, int64 (2,) seed) of batches to (images, labels) as the network takes them.
+    """Turns (stored images, labels, int64 (2,) seed) of batches into (images, labels) as the network takes them.
 
     Args:
         batches: of what `store.gather` returns; sizes differ by at most one, except for the last.
@@ -78,7 +78,7 @@ def _whole_levels(images: tf.Tensor) -> tf.Tensor:
 def _make_pixel_preparer(
     store: Store, preparation: Preparation
 ) -> Callable[[Any, Any, Any], tuple[tf.Tensor, tf.Tensor]]:
-    """(pixels, labels, seed) of a batch of arrays to what the network takes: the whole batch at once."""
+    """Makes a function from (pixels, labels, seed) of a batch to what the network takes, for the whole batch at once."""
     assert store.image_shape is not None
     preprocessing, area = preparation.preprocessing, preparation.augmentation.resized_crop
     (height, width), (old_height, old_width) = preprocessing.image_size_pixels, store.image_shape[:2]
@@ -105,9 +105,9 @@ def _make_pixel_preparer(
 def _prepare_encoded(
     batches: tf.data.Dataset, store: EncodedStore, preparation: Preparation, largest: int
 ) -> tf.data.Dataset:
-    """Numbers are drawn for a batch, images read one by one and put together, which is the only pass over a batch.
+    """Draws numbers for a batch, reads its images one by one and puts them together, the only pass over a whole batch.
 
-    As much as can be is done to each image while it is in the processor's cache.
+    As much as possible is done to each image while it is in the processor's cache.
     """
     preprocessing, augmentation = preparation.preprocessing, preparation.augmentation
     height, width, channels = preprocessing.input_shape

@@ -42,7 +42,7 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
 
 
 def is_jpeg(encoded: Any) -> tf.Tensor:
-    """Whether the bytes of a file begin as a JPEG's."""
+    """Tells whether the bytes of a file begin as a JPEG's."""
     return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
 
 
@@ -196,7 +196,7 @@ def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def enlarges_by_products(shape: Any, height: int, width: int) -> bool:
-    """Whether images of this static (height, width, channels) are resized by two matrix products."""
+    """Tells whether images of this static (height, width, channels) are resized by two matrix products."""
     if None in tuple(shape) or 0 in tuple(shape):
         return False
     old_height, old_width, channels = shape
@@ -263,7 +263,7 @@ def bilinear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _bilinear(old: int, new: int) -> np.ndarray:
-    """The weights of `bilinear_taps` as a matrix, float32 (new, old)."""
+    """Returns the weights of `bilinear_taps` as a matrix, float32 (new, old)."""
     lower, upper, fraction = bilinear_taps(old, new)
     weights, index = np.zeros((new, old), np.float32), np.arange(new)
     np.add.at(weights, (index, lower), np.float32(1) - fraction)

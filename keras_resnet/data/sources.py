@@ -51,7 +51,7 @@ def load_data(
 
 
 def _collect(name: str | os.PathLike[str] | DataSource, given: dict[str, Any]) -> DataSource:
-    """What a user typed, as the record that everything behind `load_data` takes."""
+    """Returns what a user typed as the record that everything behind `load_data` takes."""
     if not isinstance(name, DataSource):
         return DataSource(name, **given)  # type: ignore[arg-type]  # the record makes a path a string
     plain = DataSource(name.name)

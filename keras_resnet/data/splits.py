@@ -127,12 +127,12 @@ def split_stratified(labels: np.ndarray, fraction: float, seed: int | Sequence[i
 
 
 def split_fixed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the (training, test) images of a set that comes unsplit: 80/20, stratified, the same for every run."""
+    """Returns the indices of the (training, test) images of a set that comes unsplit: 80/20, stratified, always the same."""
     return split_stratified(labels, TEST_FRACTION, seeds.FIXED_SPLIT)
 
 
 def divide_fixed(everything: Split) -> tuple[Split, Split]:
-    """The training and the test images of a set that comes unsplit, by `split_fixed`."""
+    """Divides a set that comes unsplit into training and test images, by `split_fixed`."""
     train, test = (everything.take(indices) for indices in split_fixed(everything.labels))
     return train, test
 

@@ -78,7 +78,7 @@ def _measure(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[floa
 
 
 def _pixel_chunks(split: Split, channels: int) -> Iterator[np.ndarray]:
-    """uint8 pixels (..., channels): all of an array, those of a sample of encoded images."""
+    """Yields uint8 pixels (..., channels): all of an array, those of a sample of encoded images."""
     store = split.store
     if not isinstance(store, EncodedStore):
         for start in range(0, len(split), 1024):

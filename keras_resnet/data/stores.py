@@ -23,7 +23,7 @@ _ALLOWED = "Images must be uint8 pixels (number, height, width, channels), paths
 
 
 def show_path(path: str | os.PathLike[str]) -> str:
-    r"""A path as text that any output takes: bytes that are not UTF-8 are written as `\xff`."""
+    r"""Returns a path as text that any output takes: bytes that are not UTF-8 are written as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -50,23 +50,23 @@ class Store(abc.ABC):
     @property
     @abc.abstractmethod
     def element(self) -> tf.TensorSpec:
-        """Shape and type of one of the values that `gather` returns."""
+        """Returns shape and type of one of the values that `gather` returns."""
 
     @property
     @abc.abstractmethod
     def image_shape(self) -> tuple[int, int, int] | None:
-        """(height, width, channels) of every image; None where each has to be decoded to know."""
+        """Returns (height, width, channels) of every image; None where each has to be decoded to know."""
 
     @abc.abstractmethod
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """Returns the stored values of a batch: pixels, or what `load` takes."""
 
     def name(self, index: int) -> str:
-        """What a message calls an image."""
+        """Returns what a message calls an image."""
         return f"image {index}"
 
     def open_sample(self, count: int) -> Iterator[str | io.BytesIO]:
-        """What Pillow opens, of up to `count` images: nothing, where they are no files."""
+        """Yields what Pillow opens, of up to `count` images; nothing where they are no files."""
         yield from ()
 
     def check_readable(self) -> None:  # noqa: B027 - most places have nothing to check
@@ -85,12 +85,12 @@ class PixelStore(Store):
 
     @property
     def element(self) -> tf.TensorSpec:
-        """Shape and type of an image's pixels."""
+        """Returns shape and type of an image's pixels."""
         return tf.TensorSpec(self.image_shape, tf.uint8)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
+        """Returns (height, width, channels) of every image."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
@@ -113,32 +113,32 @@ class EncodedStore(Store):
 
     @property
     def element(self) -> tf.TensorSpec:
-        """A string: of bytes, or of a path."""
+        """Returns the type of a string, of bytes or of a path."""
         return tf.TensorSpec((), tf.string)
 
     @property
     def image_shape(self) -> None:
-        """None: images are decoded when they are needed."""
+        """Returns None: images are decoded when they are needed."""
         return None
 
     @abc.abstractmethod
     def read_encoded(self) -> tf.data.Dataset:
-        """(int64 index, the bytes) of each image, in order."""
+        """Reads (int64 index, the bytes) of each image, in order."""
 
     def load(self, stored: Any) -> Any:
-        """The bytes of an image, of the value that `gather` returned for it: scalar strings, in a graph."""
+        """Returns the bytes of an image whose value `gather` returned: a scalar string tensor to the same."""
         return stored
 
     def sample(self, count: int) -> Self:
-        """Up to `count` of the images that are quick to reach, spread evenly over all."""
+        """Returns up to `count` of the images that are quick to reach, spread evenly over all."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
     def read_sample(self, count: int) -> tf.data.Dataset:
-        """The bytes of up to `count` images that stand for all."""
+        """Reads the bytes of up to `count` images that stand for all."""
         return self.sample(count).read_encoded().map(lambda _, image: image, tf.data.AUTOTUNE)
 
     def open_sample(self, count: int) -> Iterator[str | io.BytesIO]:
-        """What Pillow opens, of each image of `sample`."""
+        """Yields what Pillow opens, of each image of `sample`."""
         for _, image in self.sample(count).read_encoded().as_numpy_iterator():
             yield io.BytesIO(image)
 
@@ -152,7 +152,7 @@ class BytesStore(EncodedStore):
         return self.images[indices]
 
     def read_encoded(self) -> tf.data.Dataset:
-        """(index, the bytes) of each image, in order."""
+        """Reads (index, the bytes) of each image, in order."""
         return _read_one_by_one(self)
 
     def count_bytes(self) -> tuple[int, str]:
@@ -166,7 +166,7 @@ class FileStore(EncodedStore):
 
     @functools.cached_property
     def _paths(self) -> np.ndarray:
-        """The paths as `tf.io.read_file` takes them: names need not be UTF-8."""
+        """Returns the paths as `tf.io.read_file` takes them: names need not be UTF-8."""
         return np.array([os.fsencode(path) for path in self.images], object)
 
     def gather(self, indices: np.ndarray) -> np.ndarray:
@@ -174,19 +174,19 @@ class FileStore(EncodedStore):
         return self._paths[indices]
 
     def load(self, stored: Any) -> Any:
-        """The bytes of the file at a path."""
+        """Reads the file at a path: a scalar string tensor to the same."""
         return tf.io.read_file(stored)
 
     def read_encoded(self) -> tf.data.Dataset:
-        """(index, the bytes) of each file, in order."""
+        """Reads (index, the bytes) of each file, in order."""
         return _read_one_by_one(self)
 
     def open_sample(self, count: int) -> Iterator[str | io.BytesIO]:
-        """The paths of `sample`: Pillow reads no more than the headers."""
+        """Yields the paths of `sample`: Pillow reads no more than the headers."""
         yield from map(str, self.sample(count).images)
 
     def name(self, index: int) -> str:
-        """What a message calls an image: its path."""
+        """Returns what a message calls an image: its path."""
         return show_path(self.images[index])
 
     def count_bytes(self) -> tuple[int, str]:
@@ -211,19 +211,19 @@ class StreamStore(EncodedStore):
         return images
 
     def hold(self) -> Store:
-        """The same images as bytes in memory; for a few of them."""
+        """Returns the same images as bytes in memory; for a few of them."""
         return BytesStore(self.gather(np.arange(len(self))), jpeg=self.jpeg)
 
     def read_encoded(self) -> tf.data.Dataset:
-        """(index, the bytes) of each image; they must be in the order of the stream."""
+        """Reads (index, the bytes) of each image; they must be in the order of the stream."""
         return self._parse_images(read_in_order(self.stream, self.images)).enumerate()
 
     def sample(self, count: int) -> Self:
-        """The images that come first: others are reached by reading all before them."""
+        """Returns the images that come first: others are reached by reading all before them."""
         return self.take(np.arange(min(len(self), count)))
 
     def read_sample(self, count: int) -> tf.data.Dataset:
-        """The bytes of the images that a shuffle by seed 0 brings first: all for a few would take an epoch's time."""
+        """Reads the images that a shuffle by seed 0 brings first: to reach others would take as long as an epoch."""
         return self._parse_images(read_shuffled(self.stream, self.images)(0, 0).take(count))
 
     def check_readable(self) -> None:
@@ -231,7 +231,7 @@ class StreamStore(EncodedStore):
         self.stream.check_files()
 
     def name(self, index: int) -> str:
-        """What a message calls an image: its place."""
+        """Returns what a message calls an image: its place."""
         return f"example {self.images[index]} of {self.stream.name}"
 
     def count_bytes(self) -> tuple[int, str]:
@@ -244,7 +244,7 @@ class StreamStore(EncodedStore):
 
 
 def make_store(images: Any) -> Store:
-    """What a user has, as a store: uint8 pixels, paths, or encoded bytes; a store stays itself.
+    """Turns what a user has, uint8 pixels, paths or encoded bytes, into its store; a store stays itself.
 
     Args:
         images: uint8 (number, height, width, channels); or a sequence or (number,) array of paths, or of the bytes of
@@ -271,7 +271,7 @@ def make_store(images: Any) -> Store:
 
 
 def _make_array(images: Any) -> np.ndarray | None:
-    """An array of what a sequence holds, None where it is none: bytes stay objects, for NumPy cuts zeros from their end."""
+    """Makes an array of a sequence, None where that is none: bytes stay objects, for NumPy cuts zeros from their end."""
     if isinstance(images, (list, tuple)) and all(isinstance(image, (bytes, str, os.PathLike)) for image in images):
         array = np.empty(len(images), object)
         array[:] = images
@@ -284,7 +284,7 @@ def _make_array(images: Any) -> np.ndarray | None:
 
 
 def _read_one_by_one(store: BytesStore | FileStore) -> tf.data.Dataset:
-    """(int64 index, the bytes) of each image, in order, of a store that gives any image at any time."""
+    """Reads (int64 index, the bytes) of each image, in order, of a store that gives any image at any time."""
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         stored = tf.numpy_function(store.gather, [index], tf.string, stateful=False)

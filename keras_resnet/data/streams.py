@@ -22,7 +22,7 @@ SHUFFLE_IMAGES = 16_384  # in the buffer, at most
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The examples of a set in its own files. An example's place counts from 0 over all files."""
+    """The examples of a set, read from its own record files. An example's place counts from 0 over all files."""
 
     name: str
     files: tuple[str, ...]  # TFRecord files
@@ -36,19 +36,19 @@ class Stream:
 
     @property
     def buffer_images(self) -> int:
-        """How many images the shuffle's buffer holds."""
+        """Returns the number of images that the shuffle's buffer holds."""
         return int(min(max(SHUFFLE_BYTES / max(self.bytes_per_example, 1.0), 1), SHUFFLE_IMAGES))
 
 
 def read_in_order(stream: Stream, places: np.ndarray) -> tf.data.Dataset:
-    """The examples at `places`, which must ascend, in order: (int64 place, record)."""
+    """Reads the examples at `places`, which must ascend, in order: (int64 place, record)."""
     _check_ascending(stream, places)
     files, read_file = _make_file_reader(stream, places)
     return tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)
 
 
 def read_shuffled(stream: Stream, places: np.ndarray) -> Callable[[Any, Any], tf.data.Dataset]:
-    """`(seed, epoch) -> (int64 place, record)`: each example at `places`, which must ascend, once.
+    """Makes `(seed, epoch) -> (int64 place, record)`, which reads each example at `places`, which must ascend, once.
 
     Files come in an order of their own and are read in parallel, an example from each in turn, into a buffer from
     which examples are drawn. Both are functions of seed and epoch alone, whatever the number of threads.
@@ -132,7 +132,7 @@ def _check_ascending(stream: Stream, places: np.ndarray) -> None:
 
 
 def _make_file_reader(stream: Stream, places: np.ndarray) -> tuple[np.ndarray, Callable[[Any], tf.data.Dataset]]:
-    """The numbers of the files that have any of `places`, and a function from such a number to its dataset."""
+    """Returns the numbers of the files that have any of `places`, and a function from such a number to its dataset."""
     ends = np.cumsum(stream.lengths)
     starts = ends - stream.lengths
     first, last = np.searchsorted(places, starts), np.searchsorted(places, ends)

@@ -34,7 +34,7 @@ class PreparedSet:
 
     @property
     def parts(self) -> list[str]:
-        """The names of the splits for training and, if there is one, for the test."""
+        """Returns the names of the splits for training and, if there is one, for the test."""
         splits = self.builder.info.splits
         if "train" not in splits:
             raise InputError(f"{self.name!r} must have a 'train' split. Received: {', '.join(splits)}.")
@@ -47,12 +47,12 @@ class PreparedSet:
 
     @property
     def fixed(self) -> bool:
-        """Whether all images have one shape."""
+        """Tells whether all images have one shape."""
         return None not in self.image_shape
 
     @property
     def is_tfrecord(self) -> bool:
-        """Whether the set is in TFRecord files."""
+        """Tells whether the set is in TFRecord files."""
         return self.builder.info.file_format.value == "tfrecord"
 
     def count_bytes(self) -> int:
@@ -63,11 +63,11 @@ class PreparedSet:
         return sum(split.num_bytes for split in splits)
 
     def cache_name(self, part: str) -> str:
-        """How the name of the cached copy of a split begins."""
+        """Returns what the name of the cached copy of a split begins with."""
         return "-".join((re.sub("[^A-Za-z0-9_.]", "_", self.builder.info.full_name), part))
 
     def cache_key(self, part: str) -> dict[str, Any]:
-        """What a cached copy of a split depends on: the set, and the very files it was prepared into."""
+        """Returns what a cached copy of a split depends on: the set, and the very files it was prepared into."""
         info = self.builder.info.splits[part]
         try:
             files = [os.stat(path) for path in info.filepaths]
@@ -124,7 +124,7 @@ def _find_builder(source: DataSource) -> Any:
 
 
 def _name_features(builder: Any) -> tuple[str, str]:
-    """The names of the image and of the label feature."""
+    """Returns the names of the image and of the label feature."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -168,7 +168,7 @@ def _prepare(builder: Any) -> None:
 
 
 def _unreachable_host(builder: Any) -> str | None:
-    """The first download host that has no address, or None; TFDS itself would retry for minutes."""
+    """Returns the first download host that has no address, or None; TFDS itself would retry for minutes."""
     if urllib.request.getproxies():  # names are looked up by the proxy then
         return None
     hosts = {urlparse(url).hostname for url in builder.url_infos} - {None}

@@ -63,13 +63,13 @@ def load_tfds(source: DataSource) -> ImageData:
 
 
 def _divide(parts: list[Split], source: DataSource) -> tuple[Split, Split, tuple[str, ...]]:
-    """Training and test images of encoded splits, without those that cannot be decoded where they are to be skipped."""
+    """Returns training and test images of encoded splits and, where that was asked for, the names of what was skipped."""
     train, test = parts if len(parts) == 2 else divide_fixed(parts[0])
     return drop_undecodable(train, test, source.name) if source.on_error == "skip" else (train, test, ())
 
 
 def _load_all_pixels(prepared: PreparedSet, source: DataSource) -> tuple[Split, Split, tuple[str, ...]]:
-    """Training and test images without those that cannot be decoded; every other is where it would be with them."""
+    """Returns training and test images, and the names of what was skipped; every other is where it would be with those."""
     loaded = [_load_pixels(prepared, part, source.on_error) for part in prepared.parts]
     skipped = tuple(
         _name_example(prepared, part, index)
@@ -86,7 +86,7 @@ def _load_all_pixels(prepared: PreparedSet, source: DataSource) -> tuple[Split, 
 
 
 def _drop(images: Split, indices: np.ndarray, undecodable: np.ndarray) -> Split:
-    """The images at `indices`, without the undecodable ones; the same array, not a copy, where these are all."""
+    """Takes the images at `indices`, without the undecodable ones; the array itself, not a copy, where these are all."""
     kept = np.setdiff1d(indices, undecodable)
     return images if len(kept) == len(images) else images.take(kept)
 
@@ -96,9 +96,9 @@ def _name_example(prepared: PreparedSet, part: str, index: int) -> str:
 
 
 def _load_pixels(prepared: PreparedSet, part: str, on_error: str) -> tuple[Split, np.ndarray]:
-    """The split as pixels, from the cache on disk or decoded now, and the indices of those that cannot be decoded.
+    """Returns the split as pixels, from the cache on disk or decoded now, and the indices of what cannot be decoded.
 
-    These are black. Raises InputError naming the first unless they are to be skipped.
+    Such images are black. Raises InputError naming the first of them unless they are to be skipped.
     """
 
     def make() -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ def _load_pixels(prepared: PreparedSet, part: str, on_error: str) -> tuple[Split
 def _decode_one_by_one(
     prepared: PreparedSet, part: str, on_error: str, error: tf.errors.OpError
 ) -> dict[str, np.ndarray]:
-    """The pixels of what can be decoded, after `error` said that not all can: black images in place of the others."""
+    """Decodes what can be decoded, after `error` said that not all can; the others are black."""
     encoded = _read_bytes(prepared, part)
     what = f"decoding {prepared.name} {part} once"
     failed = find_undecodable(encoded, what=what, first_only=on_error != "skip")
@@ -203,7 +203,7 @@ def _naming_damaged(prepared: PreparedSet, part: str) -> contextlib.AbstractCont
 
 
 def _read_pixels(prepared: PreparedSet, part: str) -> Split:
-    """The split decoded, an array of pixels."""
+    """Reads a split and decodes it to an array of pixels."""
     import tensorflow_datasets as tfds
 
     number = prepared.builder.info.splits[part].num_examples
@@ -213,7 +213,7 @@ def _read_pixels(prepared: PreparedSet, part: str) -> Split:
 
 
 def _read_bytes(prepared: PreparedSet, part: str) -> Split:
-    """The split as encoded images in memory."""
+    """Reads a split as encoded images in memory."""
     import tensorflow_datasets as tfds
 
     images = np.empty(prepared.builder.info.splits[part].num_examples, object)

@@ -54,6 +54,28 @@ def test_a_subset_is_drawn_by_the_seed():
             draw_subset(split, size, 0, what="train-size")
 
 
+# The record of a source
+
+
+def test_a_record_says_what_keywords_say(npz, tmp_path):
+    from keras_resnet.inputs import DataSource
+
+    typed, recorded = (
+        load_data(npz, memory_limit_bytes=10**6),
+        load_data(DataSource(str(npz), memory_limit_bytes=10**6)),
+    )
+    np.testing.assert_array_equal(typed.train.images, recorded.train.images)
+    assert (typed.name, typed.origin) == (recorded.name, recorded.origin) == (str(npz), "npz")
+    with pytest.raises(InputError, match=r"the limit is 0.0 MiB"):
+        load_data(DataSource(str(npz), memory_limit_bytes=10))
+    for also in ({"data_dir": tmp_path}, {"memory_limit_bytes": 5}, {"on_error": "skip"}):
+        message = rf"A DataSource says itself how the data is read. Received: one, and {next(iter(also))}; set that in"
+        with pytest.raises(InputError, match=message):
+            load_data(DataSource(str(npz)), **also)
+    with pytest.raises(InputError, match=r"name must be a name or a path. Received: 5"):
+        load_data(5)
+
+
 # .npz
 
 
