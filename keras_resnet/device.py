@@ -67,7 +67,7 @@ class PrepareOnDevice(keras.layers.Layer):
 
 
 def _interpolate(x: Any, axis: int, new: int) -> Any:
-    """`(1 - f) x[lower] + f x[upper]` along one axis: takes and multiplies element by element, so in full float32."""
+    """`(1 - f) x[lower] + f x[upper]` along one axis, element by element: a matrix product may round to less than float32."""
     from keras_resnet.data.preprocess import bilinear_taps
 
     if x.shape[axis] == new:

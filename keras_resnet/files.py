@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,26 +13,34 @@ from keras_resnet.errors import SaveError
 PARTIAL = "partial-"  # prefix of a file that is still being written
 
 
-def write_beside(path: str | os.PathLike[str], writer: Callable[[Path], object], *, hint: str = "") -> None:
+def write_beside(
+    path: str | os.PathLike[str], writer: Callable[[Path], object], *, hint: str = "", shared: bool = False
+) -> None:
     """Has `writer` write a file beside `path`, then renames it; an older `path` survives any failure.
 
     Args:
         path: the file to be.
         writer: called with the path to write.
         hint: ends the error's message.
+        shared: whether other processes or threads may be writing the same file at this moment: each then writes one of
+            its own, and the last to finish wins. What is left of one that was killed has a name that nobody writes again.
 
     Raises:
         SaveError: the disk is full, the folder not writable, ...
     """
     target = Path(path)
-    partial = target.with_name(f"{PARTIAL}{target.name}")
+    own = f"{os.getpid()}-{secrets.token_hex(4)}-" if shared else ""
+    partial = target.with_name(f"{PARTIAL}{own}{target.name}")
     try:
         writer(partial)
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)
-    except Exception as error:  # h5py and zipfile have errors of their own for a full disk
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if not isinstance(error, Exception):  # Ctrl-C and the like are not about the file
+            raise
+        # h5py and zipfile have errors of their own for a full disk.
         raise SaveError(f"{target} could not be written: {error}.{f' {hint}' if hint else ''}") from error
 
 

@@ -12,6 +12,7 @@ from keras_resnet.records import Record, check_choice, is_count, take_counts
 ON_ERROR = ("stop", "skip")  # at an image that cannot be decoded
 NORMALIZATIONS = ("dataset", "imagenet", "cifar10", "mnist")  # whose mean and std images are normalized with
 PREPARE_ON = ("host", "device")  # where training images come to the network's size
+MEMORY_LIMIT_BYTES = 8 * 2**30  # what a data set may take in memory unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class DataSource(Record):
                 f"{self.memory_limit_bytes!r}."
             )
         take_counts(self, ("memory_limit_bytes",), optional=True)
+
+    @property
+    def limit_bytes(self) -> int:
+        """What the images may take in memory."""
+        return MEMORY_LIMIT_BYTES if self.memory_limit_bytes is None else self.memory_limit_bytes
 
     def absolute(self) -> Self:
         """The same source as seen from any folder: paths that exist become absolute."""

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_resnet.data import compute_preprocessing, load_data, make_train_dataset
 from keras_resnet.data.splits import Split
+from keras_resnet.data.stores import FileStore
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import Augmentation, default_recipe
 
@@ -120,11 +121,11 @@ def measure_pipelines(
         ).repeat()
 
     def usual() -> tf.data.Dataset:
-        dataset = _plain_dataset(str(data), images.source, images.train, data_dir).repeat()
+        dataset = _plain_dataset(str(data), images.origin, images.train, data_dir).repeat()
         dataset = dataset.map(lambda x, y: (tf.image.resize_with_pad(x, height, width), y), tf.data.AUTOTUNE)
         return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
-    if images.train.images.dtype.kind == "U":
+    if isinstance(images.train.store, FileStore):
         return alternate(
             {
                 "keras_resnet": ours,
@@ -147,8 +148,8 @@ def decode_files(split: Split, batch_size: int) -> tf.data.Dataset:
     return paths.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _plain_dataset(name: str, source: str, split: Split, data_dir: str | os.PathLike[str] | None) -> tf.data.Dataset:
-    if source.startswith("tfds "):
+def _plain_dataset(name: str, origin: str, split: Split, data_dir: str | os.PathLike[str] | None) -> tf.data.Dataset:
+    if origin.startswith("tfds "):
         import tensorflow_datasets as tfds
 
         found = os.fspath(data_dir) if data_dir is not None else os.environ.get("TFDS_DATA_DIR")

@@ -1,7 +1,8 @@
 """Data: which images (`load_data`), what is done to each, and how they flow to the network."""
 
 from keras_resnet.data.balance import class_weights
-from keras_resnet.data.pipeline import count_batches, make_eval_dataset, make_train_dataset
+from keras_resnet.data.batches import count_batches
+from keras_resnet.data.pipeline import make_eval_dataset, make_train_dataset
 from keras_resnet.data.preprocess import decode, normalize, preprocess, resize_with_pad
 from keras_resnet.data.sources import load_data
 from keras_resnet.data.splits import ImageData, Split, draw_subset, split_stratified

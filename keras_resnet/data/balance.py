@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_resnet import seeds
 from keras_resnet.errors import InputError
-
-_STREAM = 7_000_003  # keeps these draws apart from those of augmentation and of the uniform order
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
@@ -29,7 +28,7 @@ def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
 
 
 def draw_balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many indices as there are images, each class equally often (to one image), in a random order.
+    """Draws as many indices as there are images, each class equally often (to one image), in a random order.
 
     Of a large class other images come in the next epoch, of a small one all come again: each class is gone through in
     shuffled rounds that go on over epochs, so that no image comes a second time before all others of its class
@@ -49,16 +48,16 @@ def draw_balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         if now == before:
             continue
         rounds = [
-            members[np.random.default_rng([_STREAM, seed, int(label), turn]).permutation(len(members))]
+            members[np.random.default_rng([seeds.BALANCE, seed, int(label), turn]).permutation(len(members))]
             for turn in range(first, last + 1)
         ]
         chosen.append(np.concatenate(rounds)[before - first * len(members) : now - first * len(members)])
     indices = np.concatenate(chosen)
-    return indices[np.random.default_rng([_STREAM, seed, epoch]).permutation(number)].astype(np.int64)
+    return indices[np.random.default_rng([seeds.BALANCE, seed, epoch]).permutation(number)].astype(np.int64)
 
 
 def _count_before(least: int, extra: int, place: int, classes: int, epoch: int) -> int:
-    """How many images of the class at `place` come in the epochs before `epoch`."""
+    """Returns how many images of the class at `place` come in the epochs before `epoch`."""
     # In epoch e the classes at (e * extra + k) % classes, k < extra, get one image more.
     given = epoch * extra  # images handed out in turns so far, one class after the other
     return epoch * least + given // classes + (place < given % classes)

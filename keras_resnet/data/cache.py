@@ -6,15 +6,14 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.files import PARTIAL
+from keras_resnet.files import write_beside
 
 CACHE_VARIABLE = "KERAS_RESNET_CACHE"  # a folder; empty for no cache
 _MAGIC = b"keras_resnet cache 1\n"
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path | None:
-    """`KERAS_RESNET_CACHE`, else `keras_resnet/` in XDG_CACHE_HOME or ~/.cache; None where the variable is empty."""
+    """Returns `KERAS_RESNET_CACHE`, else `keras_resnet/` in XDG_CACHE_HOME or ~/.cache; None where the variable is empty."""
     named = os.environ.get(CACHE_VARIABLE)
     if named is not None:
         return Path(named).expanduser() if named else None
@@ -34,10 +33,10 @@ def cache_folder() -> Path | None:
 
 
 def load_or_make(name: str, key: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """`make()`, or what an earlier `make()` of the same key returned, mapped from disk.
+    """Returns `make()`, or what an earlier `make()` of the same key returned, mapped from disk.
 
-    A file is written beside and renamed, so that two processes may make it at once, and carries its key and a
-    checksum: one that is broken or another's is made anew. Where the folder cannot be written there is no cache.
+    Two processes may make it at once. A file carries its key and a checksum: one that is broken or another's is made
+    anew. Where the folder cannot be written there is no cache.
 
     Args:
         name: how the file's name begins.
@@ -57,47 +56,36 @@ def load_or_make(name: str, key: Mapping[str, Any], make: Callable[[], dict[str,
         return found
     arrays = make()
     try:
-        _write(path, identity, arrays)
-    except OSError as error:
-        log.warning(
-            "the decoded images could not be kept in %s (%s); %s names another folder", path, error, CACHE_VARIABLE
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_beside(path, lambda partial: _write(partial, identity, arrays), shared=True)
+    except OSError as error:  # SaveError is one
+        log.warning("the decoded images are not kept: %s; %s names another folder", error, CACHE_VARIABLE)
         return arrays
     # The mapped file in place of what was decoded: its memory is shared between processes and can be given back.
     return _read(path, identity) or arrays
 
 
 def _write(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the arrays after a header that says where each is."""
     entries: list[dict[str, Any]] = []
     position, checksum = 0, 0
     for key, array in arrays.items():
         entries.append({"name": key, "dtype": array.dtype.str, "shape": array.shape, "offset": position})
-        position += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+        position += _align(array.nbytes)
         for chunk in _chunks(array):
             checksum = zlib.crc32(chunk, checksum)
     header = json.dumps({"key": identity, "arrays": entries, "checksum": checksum}).encode()
-    start = -(-(len(_MAGIC) + 20 + len(header)) // _ALIGNMENT) * _ALIGNMENT
-    # A name of this process' own: another may be writing the same set at this moment.
-    partial = path.with_name(f"{PARTIAL}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(_MAGIC + b"%019d\n" % len(header) + header)
-            for entry, array in zip(entries, arrays.values(), strict=True):
-                file.seek(start + entry["offset"])
-                for chunk in _chunks(array):
-                    file.write(chunk)
-            file.truncate(start + position)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with open(path, "xb") as file:
+        start = _align(file.write(_MAGIC + b"%019d\n" % len(header) + header))
+        for entry, array in zip(entries, arrays.values(), strict=True):
+            file.seek(start + entry["offset"])
+            for chunk in _chunks(array):
+                file.write(chunk)
+        file.truncate(start + position)
 
 
 def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a whole file of this key, or None."""
+    """Maps the arrays of a file into memory; None unless the file is there, whole and of this key."""
     try:
         with open(path, "rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -106,7 +94,7 @@ def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
             header = json.loads(file.read(size))
             if header["key"] != identity:
                 raise ValueError("it holds another set")
-        start = -(-(len(_MAGIC) + 20 + size) // _ALIGNMENT) * _ALIGNMENT
+        start = _align(len(_MAGIC) + 20 + size)
         arrays: dict[str, np.ndarray] = {}
         checksum = 0
         for entry in header["arrays"]:
@@ -126,6 +114,12 @@ def _read(path: Path, identity: str) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _chunks(array: np.ndarray) -> Any:
+def _align(size: int) -> int:
+    """Returns the next multiple of the alignment."""
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _chunks(array: np.ndarray) -> Iterator[memoryview]:
+    """Yields the array's bytes, a few megabytes at a time."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return (flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK))

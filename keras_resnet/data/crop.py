@@ -14,7 +14,7 @@ _JPEG_BLOCK = 16  # pixels that JPEG encodes as one, across, with halved colour
 
 
 def draw_numbers(batch: Any, seed: Any) -> tf.Tensor:
-    """Uniform float32 (batch, 4) in [0, 1): what decides the crop of each image, by one stateless seed."""
+    """Draws, by one stateless seed, the four numbers that decide the crop of each image: float32 (batch, 4) in [0, 1)."""
     return tf.random.stateless_uniform((batch, 4), seed)
 
 
@@ -57,7 +57,7 @@ def crop_encoded(
         area: least and greatest share of the image's area.
         size: (height, width) of the result.
         channels: 1 or 3.
-        known: to be a JPEG; it is then not asked, which saves a branch.
+        known: whether the image is known to be a JPEG, which saves a branch.
 
     Raises:
         tf.errors.InvalidArgumentError: as `decode`.
@@ -67,7 +67,8 @@ def crop_encoded(
         shape = tf.image.extract_jpeg_shape(encoded)
         contents = check_shape(encoded, shape)
         top, left, height, width = crop_window(shape[0], shape[1], numbers, area)
-        # From the block that holds the left border: libjpeg's rows begin at one, and TensorFlow copies each of another.
+        # The window begins with the block that holds its left border: libjpeg's rows begin at a block, and where a window
+        # does not, TensorFlow copies each of them.
         more = left % _JPEG_BLOCK
         window = tf.stack([top, left - more, height, width + more])
         return tf.io.decode_and_crop_jpeg(contents, window, channels=channels)[:, more:]
@@ -79,14 +80,14 @@ def crop_encoded(
         return pixels[top : top + height, left : left + width]
 
     pixels = tf.ensure_shape(jpeg() if known else tf.cond(is_jpeg(encoded), jpeg, other), (None, None, channels))
-    # Of float32: the operation converts a byte each time that it reads it, so that to do it before is faster.
+    # To float32 first: the operation would convert each byte every time that it reads it.
     return tf.image.resize(tf.cast(pixels, tf.float32), size, method="bilinear")
 
 
 def crop_batch(images: Any, numbers: Any, area: tuple[float, float], size: tuple[int, int]) -> tf.Tensor:
-    """(batch, height, width, channels), one size, to float32 (batch, *size, channels): `resize(crop(image))`.
+    """`resize(crop(image))` for each image: (batch, height, width, channels) to float32 (batch, *size, channels).
 
-    As for files, but that bilinear weights at the border of a crop reach one pixel beyond it.
+    The result is that of `crop_encoded`, but that bilinear weights at the border of a crop reach one pixel beyond it.
     """
     images = tf.convert_to_tensor(images)
     height, width = images.shape[1:3]

@@ -1,11 +1,10 @@
-"""Encoded images, wherever they are: files, bytes in memory, a stream; and which of them cannot be decoded."""
+"""Encoded images that cannot be decoded: which they are, named, and the splits without them."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 
 from keras_resnet.data.preprocess import decode
 from keras_resnet.data.splits import Split
-from keras_resnet.data.streams import read_in_order
+from keras_resnet.data.stores import EncodedStore
 from keras_resnet.errors import InputError
 
 _NAMED_IN_LOG = 10  # of the images that were skipped
@@ -22,46 +21,13 @@ _NAMED_IN_LOG = 10  # of the images that were skipped
 log = logging.getLogger(__name__)
 
 
-def show_path(path: str | os.PathLike[str]) -> str:
-    r"""A path as text that any output takes: bytes that are not UTF-8 are written as `\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def stored_bytes(split: Split) -> np.ndarray:
-    """What `read_file` or `decode` takes: object (number,) of bytes, paths or whole files."""
-    if split.images.dtype.kind != "U":
-        return split.images
-    return np.array([os.fsencode(path) for path in split.images], object)  # names need not be UTF-8
-
-
-def read_encoded(split: Split) -> tf.data.Dataset:
-    """(int64 index, the bytes of the file) of each encoded image, in order."""
-    if split.stream is not None:
-        parse = split.stream.parse
-        records = read_in_order(split.stream, split.images).map(lambda _, record: parse(record)[0], tf.data.AUTOTUNE)
-        return records.enumerate()
-    stored, from_path = stored_bytes(split), split.images.dtype.kind == "U"
-
-    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        contents = tf.ensure_shape(tf.numpy_function(lambda i: stored[i], [index], tf.string, stateful=False), ())
-        return index, tf.io.read_file(contents) if from_path else contents
-
-    return tf.data.Dataset.range(len(split)).map(read, tf.data.AUTOTUNE)
-
-
 def hold_in_memory(split: Split) -> Split:
-    """The same images as bytes in memory where they are streamed, in the same order; for a few of them."""
-    if split.stream is None:
-        return split
-    order = np.argsort(split.images)
-    images = np.empty(len(split), object)
-    for index, image in read_encoded(split.take(order)).as_numpy_iterator():
-        images[order[index]] = image
-    return Split(images, split.labels)
+    """Returns the same images, as bytes in memory where they are streamed, in the same order; for a few of them."""
+    return Split(split.store.hold(), split.labels)
 
 
 def find_undecodable(split: Split, *, what: str = "decoding", first_only: bool = False) -> list[tuple[int, str, str]]:
-    """Decodes each encoded image of a split and returns (index, path or number, reason) of those where that fails.
+    """Decodes each encoded image of a split and returns (index, path or other name, reason) of those where that fails.
 
     Args:
         split: the images; of an array none fails.
@@ -73,20 +39,21 @@ def find_undecodable(split: Split, *, what: str = "decoding", first_only: bool =
     """
     from tqdm import tqdm
 
-    if not split.encoded:
+    store = split.store
+    if not isinstance(store, EncodedStore):
         return []
     # An image that fails is missing from this dataset. The number depends on the pixels, or nobody would decode them.
-    dataset = read_encoded(split).map(
+    dataset = store.read_encoded().map(
         lambda index, image: index + tf.cast(tf.minimum(tf.size(decode(image, 3)), 0), tf.int64), tf.data.AUTOTUNE
     )
     failed: list[tuple[int, str, str]] = []
     expected = 0
     with tqdm(total=len(split), desc=what, unit=" images", leave=False, disable=None) as bar:
         for index in itertools.chain(dataset.ignore_errors().as_numpy_iterator(), [len(split)]):
-            if expected < int(index) and split.stream is not None and not failed:
-                split.stream.check_files()  # a damaged file looks as if its images could not be decoded
+            if expected < int(index) and not failed:
+                store.check_readable()  # a damaged record file looks as if its images could not be decoded
             for missing in range(expected, int(index)):
-                failed.append((missing, *_explain(split, missing)))
+                failed.append((missing, store.name(missing), _explain(store, missing)))
                 if first_only:
                     return failed
             bar.update(int(index) + 1 - expected)
@@ -109,9 +76,8 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
     except (*unreadable, tf.errors.DataLossError) as error:
         for split in splits:
             try:
-                if split is not None and split.stream is not None:
-                    split.stream.check_files()
                 if split is not None:
+                    split.store.check_readable()
                     check_decodable(split)
             except InputError as undecodable:
                 raise undecodable from error
@@ -119,7 +85,7 @@ def naming_undecodable(*splits: Split | None) -> Iterator[None]:
 
 
 def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split, tuple[str, ...]]:
-    """The two splits without the images that cannot be decoded, and the names of those; a warning counts them."""
+    """Returns both splits without the images that cannot be decoded, and the names of those; a warning counts them."""
     kept, skipped = [], []
     for split, part in ((train, "training"), (test, "test")):
         failed = find_undecodable(split, what=f"decoding the {part} images once")
@@ -130,7 +96,7 @@ def drop_undecodable(train: Split, test: Split, name: str) -> tuple[Split, Split
 
 
 def warn_skipped(name: str, images: Sequence[str], total: int) -> None:
-    """A line of the log that counts the images that could not be decoded, of `total`, if there are any."""
+    """Logs a line that counts the images, of `total`, that could not be decoded, if there are any."""
     if images:
         log.warning(
             "%s: %d of %d images could not be decoded and were skipped: %s%s",
@@ -142,22 +108,18 @@ def warn_skipped(name: str, images: Sequence[str], total: int) -> None:
         )
 
 
-def _explain(split: Split, index: int) -> tuple[str, str]:
-    """(name, reason) of an image that cannot be decoded."""
-    if split.stream is not None:
-        name = f"example {split.images[index]} of {split.stream.name}"
-    else:
-        name = show_path(split.images[index]) if split.images.dtype.kind == "U" else f"image {index}"
+def _explain(store: EncodedStore, index: int) -> str:
+    """Returns the reason why an image cannot be decoded."""
     try:
-        for _, image in read_encoded(split.take(np.array([index]))):
+        for _, image in store.take(np.array([index])).read_encoded():
             decode(image, 3)
     except tf.errors.OpError as error:
-        return name, _describe(error.message)
-    return name, "it could be the next time"
+        return _describe(error.message)
+    return "it could be the next time"
 
 
 def _describe(message: str) -> str:
-    """What an error of TensorFlow's says, without what TensorFlow wraps around it."""
+    """Returns what an error of TensorFlow's says, without what TensorFlow wraps around it."""
     _, assertion, text = message.partition("Summarized data: ")
     if assertion:
         return re.sub("b'([^']*)'", r"\1", " ".join(text.splitlines()))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.encoded import drop_undecodable, show_path
-from keras_resnet.data.splits import ImageData, Split
+from keras_resnet.data.encoded import drop_undecodable
+from keras_resnet.data.splits import ImageData, Split, divide_fixed
+from keras_resnet.data.stores import FileStore, show_path
 from keras_resnet.errors import InputError
+from keras_resnet.inputs import DataSource
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I")  # Pillow's names for one-channel images
@@ -32,49 +34,19 @@ class Header:
     orientation: int  # EXIF's, which TensorFlow, Keras and torchvision ignore when they decode
 
 
-def load_folder(
-    path: Path, name: str, *, split: Callable[[Split], tuple[Split, Split]], on_error: str = "stop"
-) -> ImageData:
-    """Reads the file names and headers of an image folder; pixels are decoded when they are needed.
+def load_folder(source: DataSource) -> ImageData:
+    """Reads the file names and headers of the image folder `source.name`; pixels are decoded when they are needed.
 
-    Args:
-        path: the folder.
-        name: as it was asked for.
-        split: divides the images where there are no `train/` and `test/`.
-        on_error: "stop", or "skip" to decode every file once and leave out those that cannot be.
+    With on_error="skip" every file is decoded once and those that cannot be are left out.
 
     Raises:
         InputError: no class folders, an empty one, one of `train/` and `test/` without the other, a class of
             `test/` that `train/` does not have, or a file that is not a PNG or JPEG image (its path).
     """
-    parts = {part: path / part for part in ("train", "test") if (path / part).is_dir()}
-    if parts and any(_sub_folders(folder) for folder in parts.values()):
-        lacking = [part for part in ("train", "test") if part not in parts or not _sub_folders(parts[part])]
-        if lacking:
-            raise InputError(
-                f"{name}: an image folder must have one sub-folder per class, or train/ and test/ that both have. "
-                f"Received: {' and '.join(f'{part}/' for part in parts)}, but no class folders in {lacking[0]}/."
-            )
-        class_names = _sub_folders(parts["train"])
-        test_names = _sub_folders(parts["test"])
-        unknown = sorted(set(test_names) - set(class_names))
-        if unknown:
-            raise InputError(
-                f"{name}: every class of test/ must be in train/ ({', '.join(class_names)}). "
-                f"Received: {', '.join(unknown)}."
-            )
-        train = _list_images(parts["train"], class_names, class_names)
-        test = _list_images(parts["test"], test_names, class_names)
-    else:
-        class_names = _sub_folders(path)
-        if not class_names:
-            raise InputError(
-                f"{name}: an image folder must have one sub-folder per class. Received: a folder without any."
-            )
-        train, test = split(_list_images(path, class_names, class_names))
+    train, test, class_names = _list_parts(Path(source.name), source.name)
     skipped: tuple[str, ...] = ()
-    if on_error == "skip":
-        train, test, skipped = drop_undecodable(train, test, name)
+    if source.on_error == "skip":
+        train, test, skipped = drop_undecodable(train, test, source.name)
     sizes, gray, deep, turned, jpeg = set(), True, 0, [], True
     for file in (*train.images, *test.images):
         header = read_header(file)
@@ -84,16 +56,43 @@ def load_folder(
         jpeg = jpeg and header.format != "PNG"
         if header.orientation != UPRIGHT:
             turned.append(file)
-    warn_turned(name, turned, len(train) + len(test))
+    warn_turned(source.name, turned, len(train) + len(test))
     if deep:
-        log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", name, deep)
+        log.warning("%s: of %d grayscale images with 16 bits per pixel the upper 8 are used", source.name, deep)
+    train, test = (Split(FileStore(split.images, jpeg=jpeg), split.labels) for split in (train, test))
     size = sizes.pop() if len(sizes) == 1 else None
-    train, test = replace(train, jpeg=jpeg), replace(test, jpeg=jpeg)
-    return ImageData(name, "folder", train, test, tuple(class_names), 1 if gray else 3, size, skipped, len(turned))
+    return ImageData(
+        source.name, "folder", train, test, class_names, 1 if gray else 3, size, skipped, turned=len(turned)
+    )
+
+
+def _list_parts(path: Path, name: str) -> tuple[Split, Split, tuple[str, ...]]:
+    """Returns training and test files of a folder, by its `train/` and `test/` or divided here, and the class names."""
+    parts = {part: path / part for part in ("train", "test") if (path / part).is_dir()}
+    if parts and any(_sub_folders(folder) for folder in parts.values()):
+        lacking = [part for part in ("train", "test") if part not in parts or not _sub_folders(parts[part])]
+        if lacking:
+            raise InputError(
+                f"{name}: an image folder must have one sub-folder per class, or train/ and test/ that both have. "
+                f"Received: {' and '.join(f'{part}/' for part in parts)}, but no class folders in {lacking[0]}/."
+            )
+        class_names, test_names = _sub_folders(parts["train"]), _sub_folders(parts["test"])
+        unknown = sorted(set(test_names) - set(class_names))
+        if unknown:
+            raise InputError(
+                f"{name}: every class of test/ must be in train/ ({', '.join(class_names)}). "
+                f"Received: {', '.join(unknown)}."
+            )
+        train = _list_images(parts["train"], class_names, class_names)
+        return train, _list_images(parts["test"], test_names, class_names), tuple(class_names)
+    class_names = _sub_folders(path)
+    if not class_names:
+        raise InputError(f"{name}: an image folder must have one sub-folder per class. Received: a folder without any.")
+    return *divide_fixed(_list_images(path, class_names, class_names)), tuple(class_names)
 
 
 def read_orientation(image: Any) -> int:
-    """EXIF's orientation, 1 to 8, of an image that Pillow has opened; 1 is upright, as is what says nothing."""
+    """Returns EXIF's orientation, 1 to 8, of an image that Pillow has opened: 1, upright, where it says nothing."""
     if "exif" not in image.info:  # `getexif` would decode a PNG that has none, in search of one at its end
         return UPRIGHT
     try:
@@ -104,7 +103,7 @@ def read_orientation(image: Any) -> int:
 
 
 def warn_turned(name: str, files: Sequence[str], total: int) -> None:
-    """A line of the log that counts the files, of `total`, whose EXIF orientation is not upright, if there are any."""
+    """Logs a line that counts the files, of `total`, whose EXIF orientation is not upright, if there are any."""
     if files:
         log.warning(
             "%s: %d of %d images have an EXIF orientation other than 1, such as %s; it is ignored and their pixels are "

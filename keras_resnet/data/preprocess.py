@@ -42,12 +42,16 @@ def decode(encoded: Any, channels: int, *, max_pixels: int = MAX_PIXELS) -> tf.T
 
 
 def is_jpeg(encoded: Any) -> tf.Tensor:
-    """Whether the bytes of a file begin as a JPEG's."""
+    """Tells whether the bytes of a file begin as a JPEG's."""
     return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
 
 
 def check_encoded(encoded: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """The bytes again, of a file whose first bytes and header say what `decode` takes; otherwise its error."""
+    """Returns the same bytes, once their first bytes and header are found to be of an image that `decode` takes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: they are not, as `decode`.
+    """
     jpeg = is_jpeg(encoded)
     png = tf.equal(tf.strings.substr(encoded, 0, len(_PNG_START)), _PNG_START)
     known = tf.debugging.Assert(jpeg | png, ["An image must be a PNG or JPEG. Received bytes of neither."])
@@ -56,9 +60,15 @@ def check_encoded(encoded: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
 
 
 def check_shape(encoded: Any, shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """The bytes again, of a PNG or JPEG of a (height, width, components) that `decode` takes; otherwise its error.
+    """Returns the same bytes, once the image's shape is found to be one that `decode` takes.
 
-    Of an int32 shape an `Assert` is one operation, of int64 a branch.
+    Args:
+        encoded: the bytes of a PNG or JPEG.
+        shape: its (height, width, components). On int32 an `Assert` is one operation, on int64 a branch.
+        max_pixels: height times width above which an image is refused.
+
+    Raises:
+        tf.errors.InvalidArgumentError: too large, or a JPEG in CMYK.
     """
     height, width, components = tf.unstack(shape)
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
@@ -74,7 +84,10 @@ def check_shape(encoded: Any, shape: Any, *, max_pixels: int = MAX_PIXELS) -> tf
 
 
 def read_shape(encoded: Any) -> tf.Tensor:
-    """(height, width, components) int64 from the header of a PNG (components 1) or JPEG; meaningless for other bytes."""
+    """Reads (height, width, components), int64, from the header of a PNG or JPEG; for other bytes it is meaningless.
+
+    Of a PNG, components are 1, whatever it has.
+    """
     return tf.cond(
         is_jpeg(encoded),
         lambda: tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64),
@@ -83,8 +96,8 @@ def read_shape(encoded: Any) -> tf.Tensor:
 
 
 def _png_shape(encoded: Any) -> tf.Tensor:
-    """(height, width, 1) from where a PNG has them; meaningless for other bytes."""
-    start = tf.strings.join([tf.strings.substr(encoded, 0, 24), b"\0" * 24])  # so that short ones are long enough
+    """Reads (height, width, 1), int64, from where a PNG has them; for other bytes it is meaningless."""
+    start = tf.strings.join([tf.strings.substr(encoded, 0, 24), b"\0" * 24])  # bytes that end too early get zeros
     numbers = tf.cast(tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.uint8), tf.int64)
     width, height = tf.unstack(tf.reduce_sum(tf.reshape(numbers, (2, 4)) * [1 << 24, 1 << 16, 1 << 8, 1], axis=1))
     return tf.stack([height, width, tf.constant(1, tf.int64)])
@@ -183,7 +196,7 @@ def preprocess(images: Any, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def enlarges_by_products(shape: Any, height: int, width: int) -> bool:
-    """Whether images of this static (height, width, channels) are resized by two matrix products."""
+    """Tells whether images of this static (height, width, channels) are resized by two matrix products."""
     if None in tuple(shape) or 0 in tuple(shape):
         return False
     old_height, old_width, channels = shape
@@ -250,7 +263,7 @@ def bilinear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _bilinear(old: int, new: int) -> np.ndarray:
-    """The same as float32 weights (new, old)."""
+    """Returns the weights of `bilinear_taps` as a matrix, float32 (new, old)."""
     lower, upper, fraction = bilinear_taps(old, new)
     weights, index = np.zeros((new, old), np.float32), np.arange(new)
     np.add.at(weights, (index, lower), np.float32(1) - fraction)
@@ -261,6 +274,7 @@ def _bilinear(old: int, new: int) -> np.ndarray:
 def _apply_products(
     images: tf.Tensor, indices: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.ndarray
 ) -> tf.Tensor:
+    """`rows @ (images[indices] @ columns + offset)`, as `make_products` has them, in bands of rows."""
     old_height, channels = images.shape[1], images.shape[-1]
     (bands, height, taken), width = rows.shape, len(offset) // channels
     if old_height in indices:

@@ -6,24 +6,19 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_resnet.data import folders, tfds_source
-from keras_resnet.data.splits import ImageData, Split, check_labels, split_stratified
+from keras_resnet.data.folders import load_folder
+from keras_resnet.data.splits import ImageData, Split, check_labels, divide_fixed
+from keras_resnet.data.tfds_source import load_tfds
 from keras_resnet.errors import InputError
-from keras_resnet.records import check_choice, is_count
-
-MEMORY_LIMIT_BYTES = 8 * 2**30  # what a set may take in memory unless told otherwise
-ON_ERROR = ("stop", "skip")
-
-# The parts of a set that comes unsplit are the same for every run, so that test images stay test images.
-FIXED_SPLIT_SEED = 0
-TEST_FRACTION = 0.2
+from keras_resnet.inputs import DataSource
 
 
 def load_data(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | DataSource,
     *,
     data_dir: str | os.PathLike[str] | None = None,
     memory_limit_bytes: int | None = None,
@@ -35,7 +30,8 @@ def load_data(
         name: "digits" (scikit-learn's 1,797 scans of 8x8 pixels, no network needed); or the path of a folder with
             one sub-folder per class (`train/` and `test/` used if there); or of an .npz file (`x_train, y_train,
             x_test, y_test`, or `images, labels`); or the TFDS name of an image classification set, such as
-            "mnist", "fashion_mnist", "cifar10". An existing path wins over a name.
+            "mnist", "fashion_mnist", "cifar10". An existing path wins over a name. Or a `DataSource`, which says all
+            of this itself.
         data_dir: where TFDS keeps prepared sets; by default the environment's TFDS_DATA_DIR, or TFDS' own folder.
         memory_limit_bytes: what the images may take in memory, by default 8 GiB: above it a TFDS set is streamed from
             its files. Image folders are always read from disk.
@@ -50,34 +46,39 @@ def load_data(
         InputError: nothing of that name, not prepared and no network, a label out of range, an empty class, a
             file that is not an image, an .npz file above the memory limit.
     """
-    check_choice("on_error", on_error, ON_ERROR)
-    if memory_limit_bytes is not None and not is_count(memory_limit_bytes):
+    given = {"data_dir": data_dir, "memory_limit_bytes": memory_limit_bytes, "on_error": on_error}
+    return _load(_collect(name, given))
+
+
+def _collect(name: str | os.PathLike[str] | DataSource, given: dict[str, Any]) -> DataSource:
+    """Returns what a user typed as the record that everything behind `load_data` takes."""
+    if not isinstance(name, DataSource):
+        return DataSource(name, **given)  # type: ignore[arg-type]  # the record makes a path a string
+    plain = DataSource(name.name)
+    also = [key for key, value in given.items() if value != getattr(plain, key)]
+    if also:
         raise InputError(
-            f"memory_limit_bytes must be a number of bytes of at least 1, or None. Received: {memory_limit_bytes!r}."
+            f"A DataSource says itself how the data is read. Received: one, and {', '.join(also)}; set that in the record."
         )
-    limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else int(memory_limit_bytes)
-    text = os.fspath(name)
-    if not text:
-        raise InputError("A data set must have a name or a path. Received: ''.")
-    path = Path(text)
+    return name
+
+
+def _load(source: DataSource) -> ImageData:
+    path = Path(source.name)
     if path.is_dir():
-        return folders.load_folder(path, text, split=_split_fixed, on_error=on_error)
+        return load_folder(source)
     if path.is_file():
         if path.suffix != ".npz":
             raise InputError(
-                f"A data file must be an .npz archive; a data folder holds one folder per class. Received: {text}."
+                f"A data file must be an .npz archive; a data folder holds one folder per class. Received: {source.name}."
             )
-        return _load_npz(path, text, limit)
-    if text == "digits":
+        return _load_npz(source)
+    if source.name == "digits":
         return _load_digits()
-    if path.suffix == ".npz" or path.is_absolute() or text.startswith((".", "~")):  # TFDS names may hold a slash
-        raise InputError(f"There is no file or folder at {text!r} (seen from {Path.cwd()}).")
-    return tfds_source.load_tfds(text, data_dir, split=_split_fixed, memory_limit_bytes=limit, on_error=on_error)
-
-
-def _split_fixed(data: Split) -> tuple[Split, Split]:
-    rest, drawn = split_stratified(data.labels, TEST_FRACTION, FIXED_SPLIT_SEED)
-    return data.take(rest), data.take(drawn)
+    # TFDS names may hold a slash.
+    if path.suffix == ".npz" or path.is_absolute() or source.name.startswith((".", "~")):
+        raise InputError(f"There is no file or folder at {source.name!r} (seen from {Path.cwd()}).")
+    return load_tfds(source)
 
 
 def _load_digits() -> ImageData:
@@ -86,18 +87,19 @@ def _load_digits() -> ImageData:
     digits = load_digits()
     # 17 gray levels, 0 to 16, become 0 to 255.
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    train, test = _split_fixed(Split(pixels, digits.target.astype(np.int64)))
+    train, test = divide_fixed(Split(pixels, digits.target.astype(np.int64)))
     names = tuple(str(name) for name in digits.target_names)
     return ImageData("digits", "scikit-learn load_digits", train, test, names, 1, (8, 8))
 
 
-def _load_npz(path: Path, name: str, memory_limit_bytes: int) -> ImageData:
+def _load_npz(source: DataSource) -> ImageData:
+    name = source.name
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(name, allow_pickle=False) as archive:
             size = sum(member.file_size for member in archive.zip.infolist())
-            if size > memory_limit_bytes:
+            if size > source.limit_bytes:
                 raise InputError(
-                    f"{name} takes {size / 2**20:.1f} MiB in memory; the limit is {memory_limit_bytes / 2**20:.1f} MiB. "
+                    f"{name} takes {size / 2**20:.1f} MiB in memory; the limit is {source.limit_bytes / 2**20:.1f} MiB. "
                     "Raise memory_limit_bytes (--memory-limit), or write it out as an image folder "
                     "(train/CLASS/*.png, test/CLASS/*.png), which is read from disk."
                 )
@@ -119,7 +121,7 @@ def _load_npz(path: Path, name: str, memory_limit_bytes: int) -> ImageData:
     elif all(key in arrays for key in two):
         everything = _npz_split(arrays, "images", "labels", name)
         labels = everything.labels
-        train, test = _split_fixed(everything)
+        train, test = divide_fixed(everything)
     else:
         raise InputError(
             f"{name} must hold {', '.join(four)}, or {', '.join(two)}. Received: {', '.join(arrays) or 'nothing'}."

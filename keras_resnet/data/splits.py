@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from keras_resnet import seeds
+from keras_resnet.data.stores import Store, make_store
 from keras_resnet.errors import InputError
 
-if TYPE_CHECKING:
-    from keras_resnet.data.streams import Stream
+TEST_FRACTION = 0.2  # of a set that comes unsplit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images. `images[i]` is pixels, an encoded file's bytes, its path, or its place in a stream.
+    """Labelled images: `labels[i]` is the class of image i.
 
-    `labels[i]` is its class.
+    Args:
+        images: uint8 (number, height, width, channels); or paths of PNG and JPEG files, or their bytes, as a sequence or
+            an array (number,); or a store of `keras_resnet.data.stores`.
+        labels: int64 (number,).
+
+    Raises:
+        InputError: other images, or another number of labels.
     """
 
-    images: np.ndarray  # uint8 (number, height, width, channels); or (number,) of object (bytes), str, int64
-    labels: np.ndarray  # int64 (number,)
-    stream: Stream | None = None  # where the places are read, of a set that does not fit into memory
-    jpeg: bool = False  # whether all images are known to be JPEG files: crops of them need not ask each
+    store: Store  # where the images are
+    labels: np.ndarray
 
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
+    def __init__(self, images: Any, labels: np.ndarray) -> None:
+        # What a user passes becomes a store here, once.
+        object.__setattr__(self, "store", make_store(images))
+        object.__setattr__(self, "labels", labels)
+        if len(self.store) != len(labels):
             raise InputError(
-                f"There must be one label per image. Received: {len(self.images)} images, {len(self.labels)} labels."
+                f"There must be one label per image. Received: {len(self.store)} images, {len(labels)} labels."
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
+    def images(self) -> np.ndarray:
+        """Pixels, encoded bytes, paths, or places in a stream: what the store says of each image."""
+        return self.store.images
+
+    @property
     def encoded(self) -> bool:
         """Whether the images are PNG or JPEG files, wherever they are, rather than an array of pixels."""
-        return self.images.dtype != np.uint8
+        return self.store.encoded
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are read in the order of their record files, because they do not fit into memory."""
+        return self.store.streamed
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(height, width, channels) of pixels; None of encoded images, which are decoded when they are needed."""
+        return self.store.image_shape
 
     def take(self, indices: np.ndarray) -> Split:
         """Returns the images at `indices`, in that order."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        return Split(self.store.take(indices), self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,7 @@ class ImageData:
     """A data set: its training and test images and what their labels mean."""
 
     name: str  # as asked for: "digits", "mnist", a path
-    source: str  # where it came from: "scikit-learn load_digits", "tfds mnist 3.0.1", "folder", "npz"
+    origin: str  # where it came from: "scikit-learn load_digits", "tfds mnist 3.0.1", "folder", "npz"
     train: Split
     test: Split
     class_names: tuple[str, ...]
@@ -101,6 +124,17 @@ def split_stratified(labels: np.ndarray, fraction: float, seed: int | Sequence[i
     mask = np.zeros(len(labels), bool)
     mask[drawn] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def split_fixed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of the (training, test) images of a set that comes unsplit: 80/20, stratified, always the same."""
+    return split_stratified(labels, TEST_FRACTION, seeds.FIXED_SPLIT)
+
+
+def divide_fixed(everything: Split) -> tuple[Split, Split]:
+    """Divides a set that comes unsplit into training and test images, by `split_fixed`."""
+    train, test = (everything.take(indices) for indices in split_fixed(everything.labels))
+    return train, test
 
 
 def draw_subset(split: Split, size: int | None, seed: int | Sequence[int], *, what: str) -> Split:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.encoded import check_decodable, read_encoded
+from keras_resnet.data.encoded import check_decodable
 from keras_resnet.data.preprocess import decode
 from keras_resnet.data.splits import ImageData, Split
-from keras_resnet.data.streams import read_shuffled
+from keras_resnet.data.stores import EncodedStore
 from keras_resnet.errors import InputError
 from keras_resnet.inputs import NORMALIZATIONS, Preprocessing
 from keras_resnet.records import check_choice
@@ -77,20 +77,17 @@ def _measure(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[floa
     return tuple(round(float(value), 6) for value in mean), tuple(round(float(value), 6) for value in std)
 
 
-def _pixel_chunks(split: Split, channels: int) -> Any:
-    if not split.encoded:
+def _pixel_chunks(split: Split, channels: int) -> Iterator[np.ndarray]:
+    """Yields uint8 pixels (..., channels): all of an array, those of a sample of encoded images."""
+    store = split.store
+    if not isinstance(store, EncodedStore):
         for start in range(0, len(split), 1024):
-            yield split.images[start : start + 1024]
+            yield store.images[start : start + 1024]
         return
-    if split.stream is not None:  # what comes first: to read all for a thousand would take as long as an epoch
-        parse = split.stream.parse
-        records = read_shuffled(split.stream, split.images)(0, 0).take(_STATISTICS_SAMPLE)
-        dataset, sample = records.map(lambda _, record: parse(record)[0], tf.data.AUTOTUNE), split
-    else:
-        sample = split.take(np.unique(np.linspace(0, len(split) - 1, _STATISTICS_SAMPLE).astype(int)))
-        dataset = read_encoded(sample).map(lambda _, image: image, tf.data.AUTOTUNE)
+    dataset = store.read_sample(_STATISTICS_SAMPLE)
     try:
         yield from dataset.map(lambda image: decode(image, channels), tf.data.AUTOTUNE).as_numpy_iterator()
     except tf.errors.OpError:
-        check_decodable(sample)
+        for part in (store.sample(_STATISTICS_SAMPLE), store):  # the sample first, which is quicker
+            check_decodable(Split(part, split.labels[: len(part)]))
         raise

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import seeds
 from keras_resnet.errors import InputError
 
 PARALLEL_FILES = 16  # read at once, an image from each in turn
 SHUFFLE_BYTES = 2**28  # of encoded images in the shuffle's buffer, at most
 SHUFFLE_IMAGES = 16_384  # in the buffer, at most
-_FILE_STREAM, _BUFFER_STREAM = 3_000_017, 5_000_011  # keep these draws apart from each other and from augmentation's
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The examples of a set in its own files. An example's place counts from 0 over all files."""
+    """The examples of a set, read from its own record files. An example's place counts from 0 over all files."""
 
     name: str
     files: tuple[str, ...]  # TFRecord files
@@ -36,19 +36,19 @@ class Stream:
 
     @property
     def buffer_images(self) -> int:
-        """How many images the shuffle's buffer holds."""
+        """Returns the number of images that the shuffle's buffer holds."""
         return int(min(max(SHUFFLE_BYTES / max(self.bytes_per_example, 1.0), 1), SHUFFLE_IMAGES))
 
 
 def read_in_order(stream: Stream, places: np.ndarray) -> tf.data.Dataset:
-    """The examples at `places`, which must ascend, in order: (int64 place, record)."""
+    """Reads the examples at `places`, which must ascend, in order: (int64 place, record)."""
     _check_ascending(stream, places)
     files, read_file = _make_file_reader(stream, places)
     return tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)
 
 
 def read_shuffled(stream: Stream, places: np.ndarray) -> Callable[[Any, Any], tf.data.Dataset]:
-    """`(seed, epoch) -> (int64 place, record)`: each example at `places`, which must ascend, once.
+    """Makes `(seed, epoch) -> (int64 place, record)`, which reads each example at `places`, which must ascend, once.
 
     Files come in an order of their own and are read in parallel, an example from each in turn, into a buffer from
     which examples are drawn. Both are functions of seed and epoch alone, whatever the number of threads.
@@ -59,16 +59,14 @@ def read_shuffled(stream: Stream, places: np.ndarray) -> Callable[[Any, Any], tf
     def read(seed: Any, epoch: Any) -> tf.data.Dataset:
         key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
         order = tf.random.experimental.stateless_shuffle(
-            tf.constant(files), seed=key + tf.constant([_FILE_STREAM, 0], tf.int64)
+            tf.constant(files), seed=key + tf.constant([seeds.FILE_ORDER, 0], tf.int64)
         )
         dataset = tf.data.Dataset.from_tensor_slices(order).interleave(
             read_file, min(PARALLEL_FILES, len(files)), 1, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         if stream.buffer_images == 1:
             return dataset
-        draw = tf.random.stateless_uniform(
-            (2,), key + tf.constant([_BUFFER_STREAM, 0], tf.int64), 1, 2**31 - 1, tf.int64
-        )
+        draw = tf.random.stateless_uniform((2,), key + tf.constant([seeds.BUFFER, 0], tf.int64), 1, 2**31 - 1, tf.int64)
         # The operation itself: `Dataset.shuffle` mixes TensorFlow's global seed into what it is given.
         variant = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(dataset),
@@ -134,7 +132,7 @@ def _check_ascending(stream: Stream, places: np.ndarray) -> None:
 
 
 def _make_file_reader(stream: Stream, places: np.ndarray) -> tuple[np.ndarray, Callable[[Any], tf.data.Dataset]]:
-    """The numbers of the files that have any of `places`, and a function from such a number to its dataset."""
+    """Returns the numbers of the files that have any of `places`, and a function from such a number to its dataset."""
     ends = np.cumsum(stream.lengths)
     starts = ends - stream.lengths
     first, last = np.searchsorted(places, starts), np.searchsorted(places, ends)

@@ -93,7 +93,7 @@ def inspect_data(
             write_beside(plot, lambda path: plots.save_figure(figure, path))
     return DataReport(
         images.name,
-        images.source,
+        images.origin,
         images.class_names,
         tuple(count_classes(images.train, len(images.class_names))),
         tuple(count_classes(images.test, len(images.class_names))),

@@ -141,7 +141,7 @@ def test_a_set_is_decoded_once(made, own_cache, monkeypatch):
     first = load_data("level_set", data_dir=made)
     assert not first.train.encoded
     assert [path.name.split("-")[0] for path in own_cache.iterdir()] == ["level_set_1.0.0"]
-    monkeypatch.setattr(tfds_source, "_read_split", _never)
+    monkeypatch.setattr(tfds_source, "_fill", _never)
     again = load_data("level_set", data_dir=made)
     np.testing.assert_array_equal(again.train.images, first.train.images)
     np.testing.assert_array_equal(again.test.labels, first.test.labels)
@@ -164,8 +164,8 @@ def test_above_the_limit_a_set_is_streamed_with_the_same_split(made, streamed, c
         load_data("level_set", data_dir=made, memory_limit_bytes=NUMBER * 90 - 1)
         assert "above the limit of 0.0 MiB (memory_limit_bytes, --memory-limit): it is streamed" in caplog.text
     held = load_data("level_set", data_dir=made, memory_limit_bytes=NUMBER * 90)
-    assert held.train.stream is None
-    assert streamed.train.stream is not None
+    assert not held.train.streamed
+    assert streamed.train.streamed
     for part in ("train", "test"):
         ours, theirs = getattr(streamed, part), getattr(held, part)
         np.testing.assert_array_equal(ours.labels, theirs.labels)

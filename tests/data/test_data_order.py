@@ -61,10 +61,10 @@ def test_any_epoch_and_step_is_where_one_can_start(split, files, kind, sampling)
 
 
 def test_starting_in_the_middle_reads_nothing_before(files, monkeypatch):
-    from keras_resnet.data import pipeline
+    from keras_resnet.data import batches
 
     seen = []
-    real = pipeline._make_fetch
+    real = batches.make_fetch
 
     def watched(split):
         fetch = real(split)
@@ -75,7 +75,7 @@ def test_starting_in_the_middle_reads_nothing_before(files, monkeypatch):
 
         return note
 
-    monkeypatch.setattr(pipeline, "_make_fetch", watched)
+    monkeypatch.setattr(batches, "make_fetch", watched)
     preprocessing = Preprocessing((8, 8), 3, (0.5,) * 3, (0.2,) * 3)
     list(make_train_dataset(files, preprocessing, batch_size=4, first_step=3))
     assert len(seen) == 4  # one batch of the four that an epoch of 16 has
@@ -409,12 +409,12 @@ def test_a_window_is_what_the_whole_file_has_there(size):
 
 def test_a_folder_is_known_to_hold_only_jpegs(files, tmp_path):
     images, labels = draw_images(4, 8, 8, 3, 2)
-    assert files.jpeg
-    assert files.take(np.array([1, 0])).jpeg
+    assert files.store.jpeg
+    assert files.take(np.array([1, 0])).store.jpeg
     mixed = write_folder(tmp_path, images, labels, ["a", "b"], suffix=".png")
     tf.io.write_file(str(mixed / "a" / "one.jpg"), tf.io.encode_jpeg(images[0]))
     data = load_data(mixed)
-    assert not data.train.jpeg
+    assert not data.train.store.jpeg
     preprocessing = Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3)
     augmentation = Augmentation(resized_crop=(0.5, 1.0))
     batches = list(make_train_dataset(data.train, preprocessing, augmentation=augmentation))

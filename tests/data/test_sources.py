@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_resnet import InputError, load_data
-from keras_resnet.data import Split, draw_subset, split_stratified, tfds_source
+from keras_resnet.data import Split, draw_subset, split_stratified, tfds_sets
 
 
 def test_digits_are_there_without_a_network_and_always_split_alike():
@@ -52,6 +52,28 @@ def test_a_subset_is_drawn_by_the_seed():
     for size in (0, 51, -1):
         with pytest.raises(InputError, match=rf"train-size must be from 1 to 50, .* or 'all'. Received: {size}"):
             draw_subset(split, size, 0, what="train-size")
+
+
+# The record of a source
+
+
+def test_a_record_says_what_keywords_say(npz, tmp_path):
+    from keras_resnet.inputs import DataSource
+
+    typed, recorded = (
+        load_data(npz, memory_limit_bytes=10**6),
+        load_data(DataSource(str(npz), memory_limit_bytes=10**6)),
+    )
+    np.testing.assert_array_equal(typed.train.images, recorded.train.images)
+    assert (typed.name, typed.origin) == (recorded.name, recorded.origin) == (str(npz), "npz")
+    with pytest.raises(InputError, match=r"the limit is 0.0 MiB"):
+        load_data(DataSource(str(npz), memory_limit_bytes=10))
+    for also in ({"data_dir": tmp_path}, {"memory_limit_bytes": 5}, {"on_error": "skip"}):
+        message = rf"A DataSource says itself how the data is read. Received: one, and {next(iter(also))}; set that in"
+        with pytest.raises(InputError, match=message):
+            load_data(DataSource(str(npz)), **also)
+    with pytest.raises(InputError, match=r"name must be a name or a path. Received: 5"):
+        load_data(5)
 
 
 # .npz
@@ -227,8 +249,8 @@ def test_a_set_that_is_not_prepared_and_no_network(tmp_path, monkeypatch):
     def no_address(*_):
         raise OSError("no name resolution")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_sets.urllib.request, "getproxies", dict)
     with pytest.raises(InputError) as caught:
         load_data("cifar100", data_dir=tmp_path)
     message = str(caught.value)
@@ -242,8 +264,8 @@ def test_configurations_and_versions_of_a_set(tmp_path, monkeypatch):
     def no_address(*_):
         raise OSError("no name resolution")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(tfds_source.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(tfds_sets.urllib.request, "getproxies", dict)
     with pytest.raises(InputError, match=rf"tfds build cifar10_corrupted/fog_1 --data_dir {tmp_path} "):
         load_data("cifar10_corrupted/fog_1", data_dir=tmp_path)
     with pytest.raises(InputError, match=r"TFDS could not open 'mnist:9.9.9': "):
@@ -258,7 +280,7 @@ def test_a_download_that_fails_says_how_to_prepare(tmp_path, monkeypatch):
     def broken(self, **_):
         raise ConnectionError("connection reset")
 
-    monkeypatch.setattr(tfds_source.socket, "getaddrinfo", lambda *_: [])
+    monkeypatch.setattr(tfds_sets.socket, "getaddrinfo", lambda *_: [])
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", broken)
     with pytest.raises(InputError, match=r"preparing it failed: connection reset. To prepare it there, run"):
         load_data("cifar100", data_dir=tmp_path)

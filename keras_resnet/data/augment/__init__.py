@@ -75,7 +75,7 @@ def make_augment(augmentation: Augmentation, *, classes: int | None = None) -> A
 
 
 def draw_mirrored(images: Any, seed: Any) -> tf.Tensor:
-    """Which images of a batch `horizontal_flip` mirrors: bool (batch,), for where they are read and mirrored one by one.
+    """Draws which images of a batch `horizontal_flip` mirrors, for where they are mirrored one by one: bool (batch,).
 
     Args:
         images: (batch, ...), of any kind.

@@ -23,12 +23,12 @@ def random_shift(images: Any, fraction: float, seed: Any) -> tf.Tensor:
 
 
 def draw_flips(images: tf.Tensor, seed: Any) -> tf.Tensor:
-    """Which images of a batch are mirrored: bool (batch,), a fair coin for each."""
+    """Draws which images of a batch are mirrored, a fair coin for each: bool (batch,)."""
     return tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
 
 
 def draw_shifts(images: tf.Tensor, fraction: float, seed: Any) -> tuple[tf.Tensor, tf.Tensor, int, int]:
-    """(rows, columns, most rows, most columns): int32 (batch,) from -most to most, `fraction` of the sides."""
+    """Draws by how much each image moves: (rows, columns, most rows, most columns), int32 (batch,) from -most to most."""
     height, width = images.shape[1:3]
     batch, seeds = tf.shape(images)[0], tf.random.split(seed, 2)  # rows and columns move independently
     rows, columns = round(height * fraction), round(width * fraction)

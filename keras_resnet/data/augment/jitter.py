@@ -69,7 +69,7 @@ def adjust_saturation(images: Any, factors: Any) -> tf.Tensor:
 
 
 def adjust_hue(images: Any, rotations: Any) -> tf.Tensor:
-    """The image with `hue + rotation`, in parts of the circle: (batch, height, width, 3) and (batch,), float32."""
+    """`hue + rotation` of each pixel, in parts of the circle: (batch, height, width, 3) and (batch,), float32."""
     if images.shape[-1] != 3:
         return images
     # TensorFlow's own kernel goes through HSV pixel by pixel, so in one pass, on any scale of values, but takes one

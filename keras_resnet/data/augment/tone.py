@@ -65,7 +65,7 @@ def add_contrast(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """The first `bits` bits, 0 to 8, of each value: Pillow's `ImageOps.posterize`."""
+    """Keeps the first `bits` bits, 0 to 8, of each value: Pillow's `ImageOps.posterize`."""
     dropped = tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32)) - 1
     return tf.bitwise.bitwise_and(images, tf.reshape(tf.cast(255 - dropped, tf.uint8), [-1, 1, 1, 1]))
 
