@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from keras_resnet.errors import InputError
 from keras_resnet.records import Record, check_choice, is_count, take_counts
@@ -45,6 +45,24 @@ class DataSource(Record):
     def limit_bytes(self) -> int:
         """What the images may take in memory."""
         return MEMORY_LIMIT_BYTES if self.memory_limit_bytes is None else self.memory_limit_bytes
+
+    @classmethod
+    def of(cls, data: str | os.PathLike[str] | Self, **given: Any) -> Self:
+        """Returns what a user typed, a name or a path and how it is read, as a record; or the record that was given.
+
+        Raises:
+            InputError: a record, and beside it fields that differ from the defaults.
+        """
+        if not isinstance(data, DataSource):
+            return cls(data, **given)  # type: ignore[arg-type]  # the record makes a path a string
+        plain = cls(data.name)
+        also = [name for name, value in given.items() if value != getattr(plain, name)]
+        if also:
+            raise InputError(
+                f"A DataSource says itself how the data is read. Received: one, and {', '.join(also)}; set that in the "
+                "record."
+            )
+        return data
 
     def absolute(self) -> Self:
         """The same source as seen from any folder: paths that exist become absolute."""

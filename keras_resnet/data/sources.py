@@ -6,7 +6,6 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,21 +45,7 @@ def load_data(
         InputError: nothing of that name, not prepared and no network, a label out of range, an empty class, a
             file that is not an image, an .npz file above the memory limit.
     """
-    given = {"data_dir": data_dir, "memory_limit_bytes": memory_limit_bytes, "on_error": on_error}
-    return _load(_collect(name, given))
-
-
-def _collect(name: str | os.PathLike[str] | DataSource, given: dict[str, Any]) -> DataSource:
-    """Returns what a user typed as the record that everything behind `load_data` takes."""
-    if not isinstance(name, DataSource):
-        return DataSource(name, **given)  # type: ignore[arg-type]  # the record makes a path a string
-    plain = DataSource(name.name)
-    also = [key for key, value in given.items() if value != getattr(plain, key)]
-    if also:
-        raise InputError(
-            f"A DataSource says itself how the data is read. Received: one, and {', '.join(also)}; set that in the record."
-        )
-    return name
+    return _load(DataSource.of(name, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error))
 
 
 def _load(source: DataSource) -> ImageData:

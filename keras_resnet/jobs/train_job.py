@@ -95,13 +95,13 @@ def train(
     how: dict[str, Any] = {"normalize": normalize} if normalize is not None else {}
     sizes = {"train_size": train_size, "test_size": test_size, "prepare_on": prepare_on}
     if search_dir is None:
-        source = data_module.as_source(data, **given)
+        source = DataSource.of(data, **given)
         options = InputOptions(image_size_pixels, **how, **sizes)
         return _train(source, options, RunOptions(run_dir, verbose=verbose), model, recipe)
     found = load_search(search_dir)
     if model is not None:
         raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
-    source, options = _take_inputs(found, data_module.as_source(data, **given), given, image_size_pixels)
+    source, options = _take_inputs(found, DataSource.of(data, **given), given, image_size_pixels)
     options = replace(options, **how, **sizes)
     return _train(
         source, options, RunOptions(run_dir, verbose=verbose), found.best.spec, _take_recipe(found, recipe), found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_resnet import data as data_module
-from keras_resnet import training
+from keras_resnet import seeds, training
 from keras_resnet.data import ImageData, Split
 from keras_resnet.data.encoded import check_decodable
 from keras_resnet.errors import InputError
@@ -18,9 +18,6 @@ from keras_resnet.recipes import Recipe, default_model, default_recipe
 from keras_resnet.specs import ResNetSpec, check_input_shape, count_macs, count_params, final_feature_map, get_spec
 
 log = logging.getLogger(__name__)
-
-# Streams of random numbers drawn from one seed, so that changing one draw leaves the others.
-_TRAIN_SUBSET, _TEST_SUBSET, _VALIDATION = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -159,20 +156,20 @@ def make_plan(
 
 def _draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
     """The training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
-    drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, _TRAIN_SUBSET], what="train-size")
+    drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, seeds.TRAIN_SUBSET], what="train-size")
     if not recipe.validation_split:
         return drawn, None
     if len(drawn) < 2:
         raise InputError(
             f"A validation split needs at least 2 training images. Received: {len(drawn)}; set validation_split to 0."
         )
-    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, [recipe.seed, _VALIDATION])
+    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, [recipe.seed, seeds.VALIDATION])
     return drawn.take(rest), drawn.take(held_out)
 
 
 def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
     """Returns the test images of a run: the whole split, or the seed's draw of `test_size`."""
-    return data_module.draw_subset(images.test, test_size, [seed, _TEST_SUBSET], what="test-size")
+    return data_module.draw_subset(images.test, test_size, [seed, seeds.TEST_SUBSET], what="test-size")
 
 
 def log_plan(plan: TrainingPlan) -> None:
