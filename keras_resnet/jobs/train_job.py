@@ -22,6 +22,7 @@ from keras_resnet.device import wrap_for_device
 from keras_resnet.environment import RESULT_PACKAGES, describe_machine, describe_versions
 from keras_resnet.errors import InputError
 from keras_resnet.files import make_slug
+from keras_resnet.inputs import DataSource
 from keras_resnet.jobs.run_folder import (
     CHECKPOINT_FILE,
     CONFUSION_FILE,
@@ -34,7 +35,8 @@ from keras_resnet.jobs.run_folder import (
     describe_data,
     load_run,
 )
-from keras_resnet.jobs.search_folder import Search, absolute_data, get_data_options, get_preprocessing, load_search
+from keras_resnet.jobs.searches.folder import load_search
+from keras_resnet.jobs.searches.results import Search
 from keras_resnet.jobs.train_plan import DataOptions, Plan, get_class_weights, log_plan, make_plan
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Recipe, default_recipe
@@ -105,10 +107,10 @@ def train(
     found = load_search(search_dir) if search_dir is not None else None
     if found is not None:
         model, image_size_pixels, recipe = _take_winner(found, data, model, image_size_pixels, recipe)
-        searched = get_data_options(found.record)
-        data_dir = data_dir if data_dir is not None else searched["data_dir"]
-        memory_limit_bytes = memory_limit_bytes if memory_limit_bytes is not None else searched["memory_limit_bytes"]
-        on_error, normalize = on_error or searched["on_error"], normalize or searched["normalize"]
+        request = found.record.request
+        data_dir = data_dir if data_dir is not None else request.source.data_dir
+        memory_limit_bytes = memory_limit_bytes if memory_limit_bytes is not None else request.source.memory_limit_bytes
+        on_error, normalize = on_error or request.source.on_error, normalize or request.input.normalize
     on_error, normalize = on_error or "stop", normalize or "dataset"
     spec = get_spec(model) if isinstance(model, str) else model
     if spec is not None and (spec.rank != 2 or spec.block == "custom"):
@@ -175,19 +177,19 @@ def _take_winner(
     """The network, image size and recipe of a search's winner, for a training of its own."""
     if model is not None:
         raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
-    searched, name = found.record["request"]["data"], os.fspath(data)
-    if searched != absolute_data(name):
+    searched, name = found.record.request.source.name, os.fspath(data)
+    if searched != DataSource(name).absolute().name:
         raise InputError(
             f"The winner of {found.path} is for {searched}. Received: {name}. For other data pass its spec: "
             "train(data, model=load_search(path).best.spec)."
         )
-    preprocessing = get_preprocessing(found.record)
+    preprocessing = found.record.plan.preprocessing
     if image_size_pixels not in (None, preprocessing.image_size_pixels):
         raise InputError(
             f"The winner of {found.path} was found at {preprocessing.image_size_pixels} pixels. "
             f"Received: {image_size_pixels}."
         )
-    best, asked = found.best, found.record["request"]["recipe"]
+    best, asked = found.best, found.record.request.recipe
     chosen = best.recipe.to_dict()
     if "validation_split" not in asked:
         # A search holds out more than a training, to tell networks apart.
