@@ -106,7 +106,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 
 def _is_record(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Record)
+    return isinstance(kind, type) and hasattr(kind, "from_dict")  # a Record, or a ResNetSpec
 
 
 def _decode(kind: Any, value: Any) -> Any:

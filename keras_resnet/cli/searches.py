@@ -67,10 +67,11 @@ def search(
     failed = sum(trial.status == "FAILED" for trial in found.trials)
     click.echo(f"{len(found.ranking)} trials completed, {failed} failed; in {found.path}")
     best = found.best
-    kept = best.kept or {}
+    kept = best.kept
+    assert kept is not None
     click.echo(
         f"winner: trial {best.trial_id}, {best.spec.name}, {best.parameters:,} parameters, {best.multiply_adds:,} "
-        f"multiply-adds, validation accuracy {kept['val_accuracy']:.4f}, loss {kept['val_loss']:.4f}"
+        f"multiply-adds, validation accuracy {kept.val_accuracy:.4f}, loss {kept.val_loss:.4f}"
     )
     click.echo(f"train it: keras-resnet train {data} --from {found.path}")
 
@@ -122,7 +123,7 @@ class _TrialTable:
             f"{trial.parameters:,}",
             f"{trial.multiply_adds:,}",
             f"{trial.epochs_done}/{trial.epochs}",
-            f"{kept['val_accuracy']:.4f}" if kept else "",
-            f"{kept['val_loss']:.4f}" if kept else "",
+            f"{kept.val_accuracy:.4f}" if kept else "",
+            f"{kept.val_loss:.4f}" if kept else "",
             f"{trial.spec.name}{state}",
         )

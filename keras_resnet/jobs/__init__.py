@@ -14,8 +14,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "export_job": ("export_run",),
         "inference": ("Prediction", "evaluate", "predict"),
         "run_folder": ("Run", "load_run"),
-        "search_folder": ("Search", "load_search"),
-        "search_job": ("search",),
+        "keras_resnet.jobs.searches.folder": ("load_search",),
+        "keras_resnet.jobs.searches.job": ("search",),
+        "keras_resnet.jobs.searches.results": ("Search",),
         "train_job": ("train",),
     },
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from keras_resnet.jobs.export_job import export_run
     from keras_resnet.jobs.inference import Prediction, evaluate, predict
     from keras_resnet.jobs.run_folder import Run, load_run
-    from keras_resnet.jobs.search_folder import Search, load_search
-    from keras_resnet.jobs.search_job import search
+    from keras_resnet.jobs.searches.folder import load_search
+    from keras_resnet.jobs.searches.job import search
+    from keras_resnet.jobs.searches.results import Search
     from keras_resnet.jobs.train_job import train

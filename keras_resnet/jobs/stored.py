@@ -22,7 +22,7 @@ class DataFacts(Record):
     origin: str  # "tfds mnist 3.0.1", "scikit-learn load_digits", "folder", "npz"
     class_names: tuple[str, ...]
     channels: int
-    streamed: bool  # whether the training images are read from their files while they are used
+    streamed: bool | None  # whether training images are read from their files while used; None: 0.1 did not say
     skipped_images: tuple[str, ...]  # that could not be decoded
     train_images: int
     validation_images: int

@@ -34,7 +34,8 @@ from keras_resnet.jobs.run_folder import (
     load_run,
 )
 from keras_resnet.jobs.run_record import Figures, NetworkRecord, RunRecord, Winner
-from keras_resnet.jobs.searching.folder import Search, load_search
+from keras_resnet.jobs.searches.folder import load_search
+from keras_resnet.jobs.searches.results import Search
 from keras_resnet.jobs.train_plan import TrainingPlan, complete_recipe, log_plan, make_plan
 from keras_resnet.models import build, load_weights
 from keras_resnet.recipes import Recipe

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import Recipe
-from keras_resnet.records import Record, is_count
+from keras_resnet.records import Record, take_counts
 from keras_resnet.search.space import Space
 from keras_resnet.specs import (
     ResNetSpec,
@@ -40,10 +40,7 @@ class Budget(Record):
     max_memory: int | None = None  # bytes of a training step at the recipe's batch size, as `estimate_memory` has it
 
     def __post_init__(self) -> None:
-        for name in ("max_params", "max_macs", "max_memory"):
-            value = getattr(self, name)
-            if value is not None and not is_count(value):
-                raise InputError(f"{name} must be None or an integer of at least 1. Received: {value!r}.")
+        take_counts(self, ("max_params", "max_macs", "max_memory"), optional=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from keras_resnet import Recipe, SearchFailed, cli, get_spec
 from keras_resnet.cli import options, searches
-from keras_resnet.jobs.search_folder import Search, TrialResult
+from keras_resnet.jobs import load_search
+from keras_resnet.jobs.searches.results import Search, TrialResult
 from keras_resnet.search import Space
 
 
@@ -184,6 +185,9 @@ def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
     assert sum(name in out for name in ("dark", "gray", "light")) == 3
 
 
+STORED = Path(__file__).parents[1] / "fixtures" / "search_0_1"
+
+
 def _make_trial(trial_id, status, accuracy=None, reason=""):
     spec = get_spec("resnet8_cifar")
     records = ({"epoch": 1, "val_accuracy": 0.1, "val_loss": 2.0},)
@@ -205,7 +209,7 @@ def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypa
         for count in (1, 2, 3):
             on_change((*trials[: count - 1], _make_trial(str(count - 1), "RUNNING")))
             on_change(trials[:count])
-        return Search(Path("searches/x"), {"request": {"objective": "val_accuracy"}}, trials)
+        return Search(Path("searches/x"), load_search(STORED).record, trials)
 
     monkeypatch.setattr("keras_resnet.jobs.search", search)
     status, out, err = run_main(
@@ -247,7 +251,7 @@ def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypa
 
 
 def test_search_without_a_winner(monkeypatch, capsys):
-    found = Search(Path("x"), {"request": {"objective": "val_loss"}}, (_make_trial("0", "FAILED", reason="r"),))
+    found = Search(Path("x"), load_search(STORED).record, (_make_trial("0", "FAILED", reason="r"),))
     monkeypatch.setattr("keras_resnet.jobs.search", lambda *_, **__: found)
     status, out, err = run_main(monkeypatch, capsys, "search", "digits")
     assert status == 2
