@@ -163,7 +163,7 @@ def _train(
         plan = make_plan(source.absolute(), images, options, spec, recipe)
         del images
         batches = plan.data.make_batches(recipe, prepare_on=options.prepare_on)  # shows here what it cannot do
-    folder = RunFolder(run.folder or f"runs/{plan.spec.name}_{make_slug(plan.data.images.name)}_seed{recipe.seed}")
+    folder = RunFolder(run.folder or f"runs/{plan.spec.name}_{make_slug(plan.name)}_seed{recipe.seed}")
     folder.open()
     finished = False
     try:
@@ -177,10 +177,9 @@ def _train(
         with watch("save"):
             training.compile_for_integer_labels(network)
             folder.write(MODEL_FILE, network.save)
-        test = plan.data.test
-        with watch("evaluate"), naming_undecodable(test):
+        with watch("evaluate"), naming_undecodable(plan.test):
             evaluation = training.evaluate(
-                network, plan.data.make_eval_dataset(test, recipe), test.labels, verbose=run.verbose
+                network, plan.data.make_eval_dataset(plan.test, recipe), plan.test.labels, verbose=run.verbose
             )
         with watch("plot"):
             _draw(plan, trained, evaluation, folder)
@@ -242,13 +241,12 @@ def _fit(
 
 
 def _draw(plan: TrainingPlan, trained: training.Trained, evaluation: training.Evaluation, folder: RunFolder) -> None:
-    images = plan.data.images
-    title = f"{plan.spec.name} on {images.name}"
+    title = f"{plan.spec.name} on {plan.name}"
     curves = plots.plot_curves([epoch.to_row() for epoch in trained.epochs], title=title, best_epoch=trained.best_epoch)
     folder.write(CURVES_FILE, lambda path: plots.save_figure(curves, path))
     confusion = plots.plot_confusion(
         evaluation.confusion,
-        images.class_names,
+        plan.data.facts.class_names,
         title=f"{title}: accuracy {evaluation.accuracy:.4f} on {evaluation.num_examples} test images",
     )
     folder.write(CONFUSION_FILE, lambda path: plots.save_figure(confusion, path))
@@ -268,7 +266,7 @@ def _describe(
         model=NetworkRecord(plan.spec, plan.input_shape, data.classes, plan.parameters, plan.multiply_adds),
         source=plan.source,
         input=plan.options,
-        data=data.describe(),
+        data=data.facts,
         preprocessing=data.preprocessing,
         recipe=plan.recipe,
         steps=trained.steps,

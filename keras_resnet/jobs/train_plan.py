@@ -22,18 +22,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a training or of a search's trials, drawn and divided, and how a recipe makes batches of them."""
+    """The images that a training or the trials of a search learn from, and how a recipe makes batches of them."""
 
-    images: ImageData  # what was read, with the drawn images only
+    facts: DataFacts
     train: Split
     validation: Split | None
-    test: Split
     preprocessing: Preprocessing
 
     @property
     def classes(self) -> int:
         """The number of classes."""
-        return len(self.images.class_names)
+        return len(self.facts.class_names)
 
     def count_steps_per_epoch(self, recipe: Recipe) -> int:
         """Returns the number of batches in an epoch."""
@@ -74,28 +73,16 @@ class TrainingData:
             return None
         return data_module.class_weights(self.train.labels, self.classes)
 
-    def describe(self) -> DataFacts:
-        """Returns what a stored record says of the data."""
-        images = self.images
-        return DataFacts(
-            images.origin,
-            images.class_names,
-            images.channels,
-            streamed=self.train.streamed,
-            skipped_images=images.skipped,
-            train_images=len(self.train),
-            validation_images=0 if self.validation is None else len(self.validation),
-            test_images=len(self.test),
-        )
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """All that is decided of a training before anything is built or written."""
 
+    name: str  # of the data, as it was asked for
     source: DataSource
     options: InputOptions
     data: TrainingData
+    test: Split
     spec: ResNetSpec
     recipe: Recipe
 
@@ -131,31 +118,40 @@ def complete_recipe(
 
 
 def prepare_data(images: ImageData, options: InputOptions, recipe: Recipe) -> TrainingData:
-    """Draws and divides the images and finds the preprocessing; what cannot be used shows here."""
-    train, validation = _draw_training(images, options.train_size, recipe)
-    test = draw_test(images, options.test_size, recipe.seed)
+    """Draws and divides the training images and finds the preprocessing; the test images are left alone."""
+    train, validation = draw_training(images, options.train_size, recipe)
+    facts = DataFacts(
+        images.origin,
+        images.class_names,
+        images.channels,
+        streamed=train.streamed,
+        skipped_images=images.skipped,
+        train_images=len(train),
+        validation_images=0 if validation is None else len(validation),
+        test_images=0,
+    )
     preprocessing = data_module.compute_preprocessing(
         images, train, options.image_size_pixels, normalize=options.normalize
     )
-    images = replace(images, train=train, test=test)  # images that were not drawn need no memory
-    return TrainingData(images, train, validation, test, preprocessing)
+    return TrainingData(facts, train, validation, preprocessing)
 
 
 def make_plan(
     source: DataSource, images: ImageData, options: InputOptions, spec: ResNetSpec | None, recipe: Recipe
 ) -> TrainingPlan:
     """Prepares the data and finds the network; what cannot be used shows here."""
-    data = prepare_data(images, options, recipe)
+    data, test = prepare_data(images, options, recipe), draw_test(images, options.test_size, recipe.seed)
+    data = replace(data, facts=replace(data.facts, test_images=len(test)))
     spec = spec or get_spec(default_model(data.preprocessing.image_size_pixels))
     check_input_shape(spec, data.preprocessing.input_shape)
-    for part in (data.validation, data.test):  # before hours of training; broken training images show in an epoch
+    for part in (data.validation, test):  # before hours of training; broken training images show in an epoch
         if part is not None and source.on_error == "stop":
             check_decodable(part)
-    return TrainingPlan(source, options, data, spec, recipe)
+    return TrainingPlan(images.name, source, options, data, test, spec, recipe)
 
 
-def _draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
-    """The training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
+def draw_training(images: ImageData, train_size: int | None, recipe: Recipe) -> tuple[Split, Split | None]:
+    """Returns the training and the validation images: the seed's draw of `train_size`, divided by the recipe."""
     drawn = data_module.draw_subset(images.train, train_size, [recipe.seed, seeds.TRAIN_SUBSET], what="train-size")
     if not recipe.validation_split:
         return drawn, None
@@ -163,7 +159,8 @@ def _draw_training(images: ImageData, train_size: int | None, recipe: Recipe) ->
         raise InputError(
             f"A validation split needs at least 2 training images. Received: {len(drawn)}; set validation_split to 0."
         )
-    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, [recipe.seed, seeds.VALIDATION])
+    held_out_seed = [recipe.seed, seeds.VALIDATION]
+    rest, held_out = data_module.split_stratified(drawn.labels, recipe.validation_split, held_out_seed)
     return drawn.take(rest), drawn.take(held_out)
 
 
@@ -174,13 +171,13 @@ def draw_test(images: ImageData, test_size: int | None, seed: int) -> Split:
 
 def log_plan(plan: TrainingPlan) -> None:
     """Logs what a training is about to do, and warns where the network leaves one pixel."""
-    facts = plan.data.describe()
+    facts = plan.data.facts
     height, width, _ = plan.input_shape
     log.info(
         "%s (%s parameters) on %s: %d training, %d validation, %d test images at %dx%d, %d classes; %d steps",
         plan.spec.name,
         f"{plan.parameters:,}",
-        plan.data.images.name,
+        plan.name,
         facts.train_images,
         facts.validation_images,
         facts.test_images,

@@ -170,7 +170,7 @@ def _read_trial(folder: Path, candidates: Candidates) -> TrialResult:
         multiply_adds=totals.multiply_adds,
         first_epoch=values.get("tuner/initial_epoch", 0),
         epochs=values.get("tuner/epochs", recipe.epochs),
-        history=tuple(progress.records),
+        history=tuple(progress.epochs),
         seconds=progress.seconds,
         reason=(state["message"] or "") if status == "FAILED" else "",
     )

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def search(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | DataSource,
     *,
     tuner: str = "hyperband",
     trials: int = 20,
@@ -105,8 +105,8 @@ def search(
     service = find_service()
     check_count("workers", workers, service.least_workers)
     request = SearchRequest(
-        source=DataSource(
-            os.fspath(data), None if data_dir is None else os.fspath(data_dir), memory_limit_bytes, on_error
+        source=DataSource.of(
+            data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error
         ).absolute(),
         input=InputOptions(image_size_pixels, normalize, train_size),
         tuner=tuner,
@@ -116,7 +116,7 @@ def search(
         space=space or Space(),
         recipe=dict(recipe or {}),
     )
-    place = search_dir or f"searches/{make_slug(os.fspath(data))}_{tuner}_seed{request.recipe.get('seed', 0)}"
+    place = search_dir or f"searches/{make_slug(request.source.name)}_{tuner}_seed{request.recipe.get('seed', 0)}"
     options = _divide_machine(
         RunOptions(
             folder=os.fspath(place),
@@ -214,7 +214,7 @@ def _log_start(supervisor: Supervisor, options: RunOptions) -> None:
     data, service = supervisor.record.plan.data, supervisor.service
     log.info(
         "%s: %d training and %d validation images of %s; chief at %s:%d; %d workers of %d threads and %.1f GB each",
-        data.name,
+        supervisor.record.request.source.name,
         data.train_images,
         data.validation_images,
         "x".join(map(str, supervisor.record.plan.preprocessing.input_shape)),
@@ -247,6 +247,6 @@ def _write_results(supervisor: Supervisor) -> None:
         from keras_resnet import plots
 
         figure = plots.plot_pareto(
-            [trial.to_row(None) for trial in ranking], title=f"{record.plan.data.name}: {len(ranking)} trials"
+            [trial.to_row(None) for trial in ranking], title=f"{record.request.source.name}: {len(ranking)} trials"
         )
         write_beside(folder.path / PARETO_FILE, lambda path: plots.save_figure(figure, path))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
-from keras_resnet.inputs import DataSource
 from keras_resnet.jobs.searches.folder import TRIALS_FOLDER, SearchFolder
 from keras_resnet.jobs.searches.record import SearchPlan, SearchRecord
 from keras_resnet.jobs.searches.tasks import (
@@ -27,11 +26,10 @@ from keras_resnet.jobs.searches.tasks import (
     Task,
     WorkerTask,
 )
-from keras_resnet.recipes import Recipe, default_recipe
+from keras_resnet.recipes import Recipe
 
 if TYPE_CHECKING:
-    from keras_resnet.data import ImageData, Split
-    from keras_resnet.jobs.stored import DataFacts
+    from keras_resnet.data import Split
 
 SEARCH_VALIDATION_SPLIT = 0.2  # twice that of a training: here it has to tell networks apart
 
@@ -40,34 +38,29 @@ def plan(task: PlanTask) -> int:
     """Loads the data once and decides all that trials share."""
     from keras_resnet import data as data_module
     from keras_resnet.environment import RESULT_PACKAGES, describe_machine, describe_versions
-    from keras_resnet.jobs.train_plan import draw_training
+    from keras_resnet.jobs.train_plan import complete_recipe, prepare_data
     from keras_resnet.search import Budget, Candidates
 
     request = task.request
-    images = _load_images(request.source)
-    default = default_recipe(images.name, request.input.train_size or len(images.train))
-    recipe = Recipe.from_dict({**default.to_dict(), "validation_split": SEARCH_VALIDATION_SPLIT, **request.recipe})
+    images = data_module.load_data(request.source)
+    recipe = complete_recipe(images, request.input, request.recipe, validation_split=SEARCH_VALIDATION_SPLIT)
     if not recipe.validation_split:
         raise InputError(
             "A search compares trials on validation images: validation_split must be above 0. Received: 0."
         )
-    train, validation = draw_training(images, request.input.train_size, recipe)
-    assert validation is not None
-    preprocessing = data_module.compute_preprocessing(
-        images, train, request.input.image_size_pixels, normalize=request.input.normalize
-    )
+    data = prepare_data(images, request.input, recipe)
     asked = request.budget
     candidates = Candidates(  # a budget that cannot be met is an error here
-        preprocessing.input_shape,
-        len(images.class_names),
+        data.preprocessing.input_shape,
+        data.classes,
         space=request.space,
         recipe=recipe,
         budget=Budget(asked.max_params, asked.max_macs, asked.max_memory or task.memory_limit_bytes),
         augment=True,
     )
     found = SearchPlan(
-        data=_describe_data(images, request.source, train, validation),
-        preprocessing=preprocessing,
+        data=data.facts,
+        preprocessing=data.preprocessing,
         recipe=recipe,
         budget=candidates.budget,
         space=candidates.space,
@@ -103,40 +96,28 @@ def worker(task: WorkerTask) -> int:
     _limit_devices(task)
     from keras_resnet import data as data_module
     from keras_resnet.data.encoded import naming_undecodable
-    from keras_resnet.jobs.train_plan import draw_training, get_class_weights
+    from keras_resnet.jobs.train_plan import TrainingData, draw_training
     from keras_resnet.search import HyperResNet, Tuner, make_oracle
 
     record = _read_record(task.folder)
-    request, preprocessing, recipe = record.request, record.plan.preprocessing, record.plan.recipe
-    classes = len(record.plan.data.class_names)
-    images = _load_images(request.source)
-    train, validation = draw_training(images, request.input.train_size, recipe)
-    assert validation is not None
-    held_out: Split = validation
+    request, plan = record.request, record.plan
+    images = data_module.load_data(request.source)
+    train, held_out = draw_training(images, request.input.train_size, plan.recipe)
+    assert held_out is not None
+    validation: Split = held_out
     del images  # its test split is never looked at
+    data = TrainingData(plan.data, train, validation, plan.preprocessing)
 
     def make_data(recipe: Recipe, first_epoch: int = 0) -> tuple[Any, Any]:
-        return (
-            data_module.make_train_dataset(
-                train,
-                preprocessing,
-                batch_size=recipe.batch_size,
-                seed=recipe.seed,
-                augmentation=recipe.augmentation,
-                classes=classes,
-                sampling=recipe.sampling,
-                first_epoch=first_epoch,
-            ),
-            data_module.make_eval_dataset(held_out, preprocessing, batch_size=recipe.batch_size),
-        )
+        return data.make_train_dataset(recipe, first_epoch=first_epoch), data.make_eval_dataset(validation, recipe)
 
     hypermodel = HyperResNet(
-        preprocessing.input_shape,
-        classes,
-        space=record.plan.space,
-        recipe=recipe,
+        plan.preprocessing.input_shape,
+        data.classes,
+        space=plan.space,
+        recipe=plan.recipe,
         make_data=make_data,
-        **record.plan.budget.to_dict(),
+        **plan.budget.to_dict(),
     )
     oracle = make_oracle(request.tuner, hypermodel.candidates, objective=request.objective)
     tuner = Tuner(
@@ -147,8 +128,8 @@ def worker(task: WorkerTask) -> int:
         directory=task.folder,
         project_name=TRIALS_FOLDER,
     )
-    with naming_undecodable(train, held_out):
-        tuner.search(verbose=0, class_weight=get_class_weights(train, classes, recipe))
+    with naming_undecodable(train, validation):
+        tuner.search(verbose=0, class_weight=data.get_class_weights(plan.recipe))
     return REPLACE if tuner.out_of_memory else DONE
 
 
@@ -163,33 +144,6 @@ def _limit_devices(task: WorkerTask) -> None:
         own = gpus[task.index % len(gpus)]
         tf.config.set_visible_devices(own, "GPU")
         tf.config.experimental.set_memory_growth(own, True)
-
-
-def _load_images(source: DataSource) -> ImageData:
-    from keras_resnet import data as data_module
-
-    return data_module.load_data(
-        source.name,
-        data_dir=source.data_dir,
-        memory_limit_bytes=source.memory_limit_bytes,
-        on_error=source.on_error,
-    )
-
-
-def _describe_data(images: ImageData, source: DataSource, train: Split, validation: Split) -> DataFacts:
-    from keras_resnet.jobs.stored import DataFacts
-
-    return DataFacts(
-        name=source.name if images.source in ("folder", "npz") else images.name,
-        origin=images.source,
-        class_names=tuple(images.class_names),
-        channels=images.channels,
-        streamed=train.stream is not None,
-        skipped_images=tuple(images.skipped),
-        train_images=len(train),
-        validation_images=len(validation),
-        test_images=0,
-    )
 
 
 def _read_record(folder: str) -> SearchRecord:

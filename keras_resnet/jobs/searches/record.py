@@ -179,7 +179,6 @@ def _translate_0_1(values: Mapping[str, Any]) -> dict[str, Any]:
         },
         "plan": {
             "data": {
-                "name": plan["name"],
                 "origin": plan["source"],
                 "class_names": plan["class_names"],
                 "channels": plan["channels"],

@@ -6,19 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.errors import InputError
 from keras_resnet.jobs.searches.record import BestRecord, SearchRecord
 from keras_resnet.recipes import Recipe
 from keras_resnet.specs import ResNetSpec
-
-
-@dataclass(frozen=True)
-class KeptEpoch:
-    """The epoch of a trial whose weights are kept: that of the lowest validation loss."""
-
-    epoch: int  # from 1; of Hyperband those of the trial it goes on from count
-    val_accuracy: float
-    val_loss: float
 
 
 @dataclass(frozen=True)
@@ -33,22 +25,19 @@ class TrialResult:
     multiply_adds: int
     first_epoch: int  # epochs done by the trial that this one goes on from (Hyperband), else 0
     epochs: int  # that the network is to have seen in the end
-    history: tuple[dict[str, float], ...]  # an entry per epoch: its number, Keras' logs, the learning rate
+    history: tuple[Epoch, ...]
     seconds: float
     reason: str  # why it failed, else ""
 
     @property
-    def kept(self) -> KeptEpoch | None:
-        """The epoch with the lowest validation loss; None before the first has ended."""
-        if not self.history:
-            return None
-        kept = min(self.history, key=lambda epoch: epoch["val_loss"])
-        return KeptEpoch(int(kept["epoch"]), kept["val_accuracy"], kept["val_loss"])
+    def kept(self) -> Epoch | None:
+        """The epoch whose weights are kept, that of the lowest validation loss; None before the first has ended."""
+        return EpochLog(self.history).best
 
     @property
     def epochs_done(self) -> int:
         """The number of epochs that the network has seen."""
-        return int(self.history[-1]["epoch"]) if self.history else self.first_epoch
+        return self.history[-1].number if self.history else self.first_epoch
 
     def to_row(self, rank: int | None) -> dict[str, Any]:
         """Returns the trial as a row of the leaderboard; what it does not have is ""."""
@@ -74,6 +63,8 @@ class TrialResult:
         """Returns the trial as the winner that `search.json` tells of; it must have an epoch."""
         kept = self.kept
         assert kept is not None
+        assert kept.val_accuracy is not None
+        assert kept.val_loss is not None
         return BestRecord(
             self.trial_id,
             self.spec,
@@ -98,7 +89,7 @@ class Search:
         """The completed trials, the best by validation first: by the objective, ties by the loss."""
         by_accuracy = self.record.request.objective == "val_accuracy"
         ranked = [
-            (-kept.val_accuracy if by_accuracy else 0.0, kept.val_loss, index)
+            (-(kept.val_accuracy or 0.0) if by_accuracy else 0.0, kept.val_loss or 0.0, index)
             for index, trial in enumerate(self.trials)
             if trial.status == "COMPLETED" and (kept := trial.kept) is not None
         ]
