@@ -2,7 +2,7 @@
 
     python examples/benchmark_memory.py [--case subset|whole] [--rounds 3]
 
-`subset` is S1's job (256 training and 128 test images, 3 epochs); `whole` is all of MNIST at 224 pixels, stopped after
+`subset` is the tutorial's job of tutorial_mnist.py (256 training and 128 test images, 3 epochs); `whole` is all of MNIST at 224 pixels, stopped after
 20 steps. Each round runs the job and the baseline in processes of their own, in turn; the job decodes, resizes, trains,
 validates, saves and evaluates, the baseline only trains. Needs MNIST prepared by TFDS (set TFDS_DATA_DIR).
 

@@ -21,10 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from keras_resnet import ResNetSpec, count_totals, load_search
+
 import psutil
 from smoke_data import make_smoke_data
-
-from keras_resnet import ResNetSpec, count_totals, load_search
 
 INPUT_SHAPE, CLASSES = (32, 32, 3), 10
 MAX_PARAMS, MAX_MACS = 300_000, 40_000_000
@@ -117,7 +117,7 @@ def watch_memory(data: str) -> None:
             f"{name}: {early:.0f} MiB after {min(counts)} trials, {late:.0f} MiB after {max(counts)} "
             f"({100 * (late / early - 1):+.1f} %)"
         )
-    for name, process in load_search(folder).record["processes"].items():
+    for name, process in load_search(folder).record.processes.items():
         if name.startswith("worker"):
             print(
                 f"{name}: started {process['starts']} times, at most {process['peak_bytes'] / 1e6:.0f} MB of "
