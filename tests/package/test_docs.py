@@ -44,7 +44,9 @@ def test_the_scripts_of_a_page_run(page, outcomes):
 def test_what_is_not_run_says_why():
     for page in PAGES:
         text = page.read_text("utf-8")
-        assert len(re.findall(r"<!-- not run", text)) == len(re.findall(r"^<!-- not run: \S.+ -->\n```", text, re.MULTILINE))
+        assert len(re.findall(r"<!-- not run", text)) == len(
+            re.findall(r"^<!-- not run: \S.+ -->\n```", text, re.MULTILINE)
+        )
 
 
 def _first_imports(tree):
@@ -66,11 +68,17 @@ def find_late(source, without=()):
             if not any(early):
                 yield line
     for node in ast.walk(ast.parse(source)):  # scripts of processes, kept in strings
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"^import ", node.value, re.MULTILINE):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.search(r"^import ", node.value, re.MULTILINE)
+        ):
             yield from find_late(node.value)
 
 
-@pytest.mark.parametrize("script", [*EXAMPLES, *sorted((ROOT / "examples" / "serving").glob("*.py"))], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", [*EXAMPLES, *sorted((ROOT / "examples" / "serving").glob("*.py"))], ids=lambda path: path.stem
+)
 def test_an_example_imports_keras_resnet_first(script):
     assert list(find_late(script.read_text("utf-8"), LOADS_WITHOUT.get(script.name, ()))) == []
 
