@@ -17,7 +17,7 @@ HEAVY = ("keras", "keras_tuner", "tensorflow")
 # Functions that need no `import keras_resnet`, with the reason.
 LOADS_WITHOUT = {
     "benchmark_export.py": {"measure"},  # runs in a process whose oneDNN is set by its parent, with TensorFlow alone
-    "grpc_client.py": {"main"},  # a client, which computes nothing
+    "grpc_client.py": {"connect"},  # a client, which computes nothing
 }
 WITH_PYTHON = [page for page in PAGES if blocks_of(page, "python")]
 
