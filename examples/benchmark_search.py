@@ -117,10 +117,10 @@ def watch_memory(data: str) -> None:
             f"{name}: {early:.0f} MiB after {min(counts)} trials, {late:.0f} MiB after {max(counts)} "
             f"({100 * (late / early - 1):+.1f} %)"
         )
-    for name, process in load_search(folder).record.processes.items():
-        if name.startswith("worker"):
+    for process in load_search(folder).record.processes:
+        if process.name.startswith("worker"):
             print(
-                f"{name}: started {process['starts']} times, at most {process['peak_bytes'] / 1e6:.0f} MB of "
+                f"{process.name}: started {process.starts} times, at most {process.peak_bytes / 1e6:.0f} MB of "
                 f"{limit / 1e6:.0f}"
             )
 

@@ -44,7 +44,9 @@ def main() -> None:
     )
     print()
     for trial in search.ranking[:5]:
-        print(f"{trial.kept['val_accuracy']:.4f} after {trial.epochs} epochs: {trial.spec.name}, {trial.parameters:,}")
+        print(
+            f"{trial.kept.val_accuracy:.4f} after {trial.epochs_done} epochs: {trial.spec.name}, {trial.parameters:,}"
+        )
 
     run = jobs.train(data, search_dir=search.path, run_dir=f"{args.folder}/winner", verbose=2)
     print(
@@ -54,7 +56,7 @@ def main() -> None:
 
 def show(trials: tuple) -> None:
     """Epochs done of all trials begun, on one line."""
-    done, begun = sum(len(trial.records) for trial in trials), len(trials)
+    done, begun = sum(len(trial.history) for trial in trials), len(trials)
     print(f"\r{begun} trials begun, {done} epochs done", end="", flush=True)
 
 
