@@ -44,9 +44,7 @@ def main() -> None:
     )
     print()
     for trial in search.ranking[:5]:
-        print(
-            f"{trial.kept.val_accuracy:.4f} after {trial.epochs_done} epochs: {trial.spec.name}, {trial.parameters:,}"
-        )
+        print(f"{trial.kept.val_accuracy:.4f} after {trial.epochs} epochs: {trial.spec.name}, {trial.parameters:,}")
 
     run = jobs.train(data, search_dir=search.path, run_dir=f"{args.folder}/winner", verbose=2)
     print(
