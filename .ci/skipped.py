@@ -10,9 +10,8 @@ found = {}
 for case in ElementTree.parse(sys.argv[1]).iter("testcase"):
     if case.find("skipped") is not None:
         path, name = case.get("file"), case.get("name")
-        # A module has no test's name: it is called by its own, such as tests.models.test_parity.
-        whole = path is None or name == path.removesuffix(".py").replace("/", ".")
-        found[f"{name.replace('.', '/')}.py" if whole else f"{path}::{name}"] = None
+        whole = name == path.removesuffix(".py").replace("/", ".")  # a module is called by its own name
+        found[path if whole else f"{path}::{name}"] = None
 if not found:
     sys.exit("no test was skipped: are the packages of the extras there already?")
 print(*found, sep="\n")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,19 @@ def test_the_version_is_that_of_the_distribution():
 def test_an_unknown_name_is_an_attribute_error():
     done = _run("import keras_resnet; keras_resnet.ResNet50")
     assert "AttributeError: module 'keras_resnet' has no attribute 'ResNet50'" in done.stderr
+
+
+def test_every_dependency_has_a_tested_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [
+        *project["dependencies"],
+        *(each for name in extras if name not in ("gpu", "dev") for each in extras[name]),
+    ]
+    pinned = re.findall(r"^([\w.-]+)==\d\S*$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert {re.match(r"[\w.-]+", each)[0] for each in asked} <= set(pinned)
+
+
+def test_the_changelog_has_the_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
