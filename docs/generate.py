@@ -64,6 +64,16 @@ def _list_options(names: Iterator[str]) -> Iterator[str]:
         yield f"| `{name}` | `{'/'.join((*option.opts, *option.secondary_opts))}` | {default} | {text} |"
 
 
+def list_spec_fields() -> Iterator[str]:
+    """What a spec can say beyond its name, block, depths, filters and strides."""
+    yield "| field | default | what it is |"
+    yield "|---|---|---|"
+    for field in dataclasses.fields(keras_resnet.ResNetSpec):
+        if "help" in field.metadata:
+            default = getattr(field.default, "name", field.default)  # a dialect by its name
+            yield f"| `{field.name}` | {default} | {field.metadata['help']} |"
+
+
 def list_files() -> Iterator[str]:
     """Every file of the packages within the package, by the first line of its docstring."""
     yield "| file | what it is |"
@@ -79,6 +89,7 @@ PARTS: dict[str, dict[str, Callable[[], Iterator[str]]]] = {
     "networks.md": {"networks": list_networks, "families": name_families},
     "training.md": {"recipe": list_recipe_fields},
     "data.md": {"augmentation": list_augmentation_fields},
+    "own_networks.md": {"spec": list_spec_fields},
     "architecture.md": {"files": list_files},
 }
 
