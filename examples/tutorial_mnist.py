@@ -74,7 +74,7 @@ def ours(
     test = keras_resnet.make_eval_dataset(test_split, preprocessing, batch_size=recipe.batch_size)
     model = keras_resnet.build("resnet18", preprocessing.input_shape, 10, classifier_activation=None)
     steps_per_epoch = int(train.cardinality())
-    training.fit(model, train, recipe, validation=validation, steps_per_epoch=steps_per_epoch, verbose=2)
+    training.fit(model, training.Batches(train, steps_per_epoch, validation), recipe, verbose=2)
     accuracy = training.evaluate(model, test, test_split.labels, verbose=0).accuracy
     print(f"our recipe, {3 * steps_per_epoch} steps: test accuracy {accuracy:.4f} after re-estimating BN")
 
