@@ -11,11 +11,11 @@ import gc
 import statistics
 import time
 
+import keras_resnet
+
 import keras
 from rich.console import Console
 from rich.table import Table
-
-import keras_resnet
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Each round measures ours and the usual one (`tfds -> map(resize_with_pad) -> bat
 which is written first, bare parallel decoding) in steady state. Memory is that of a process of its own. Needs MNIST and
 CIFAR-10 prepared by TFDS (set TFDS_DATA_DIR).
 
-Measured on 2 cores of an AMD EPYC with AVX-512: see the table in README.md. About 8 minutes, one of which writes the JPEGs.
+Measured on 2 cores of an AMD EPYC with AVX-512: see docs/measured.md. About 8 minutes, one of which writes the JPEGs.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from smoke_data import make_smoke_data
-
 from keras_resnet import Augmentation, compute_preprocessing, load_data, make_train_dataset
+
+from smoke_data import make_smoke_data
 
 SHIFT = Augmentation(shift_fraction=0.125)
 CROP_AND_FLIP = Augmentation(shift_fraction=0.125, horizontal_flip=True)

@@ -6,7 +6,7 @@ Both are loaded as TensorFlow Serving loads them, into a session, and are given 
 also checks the pixels, resizes (nothing to do) and sorts the classes. Each network runs in a process with oneDNN and in
 one without. Stock grouped convolutions need XLA, which a process has here, and TensorFlow Serving has not.
 
-Measured: see the table in README.md.
+Measured: see docs/measured.md.
 """
 
 import argparse

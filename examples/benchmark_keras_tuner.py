@@ -59,13 +59,13 @@ def main() -> None:
 
 def search(side: str, name: str, seed: int, trials: int, epochs: int, max_params: int) -> dict:
     """Runs one search; the data is loaded before the clock starts."""
-    import keras
-    import keras_tuner
-    import tensorflow as tf
-
     import keras_resnet
     from keras_resnet import search as ours
     from keras_resnet.training import BatchNormEstimator
+
+    import keras
+    import keras_tuner
+    import tensorflow as tf
 
     data = keras_resnet.load_data(name)
     classes = len(data.class_names)

@@ -2,9 +2,10 @@
 
     python examples/benchmark_memory.py [--case subset|whole] [--rounds 3]
 
-`subset` is S1's job (256 training and 128 test images, 3 epochs); `whole` is all of MNIST at 224 pixels, stopped after
-20 steps. Each round runs the job and the baseline in processes of their own, in turn; the job decodes, resizes, trains,
-validates, saves and evaluates, the baseline only trains. Needs MNIST prepared by TFDS (set TFDS_DATA_DIR).
+`subset` is the job of tutorial_mnist.py (256 training and 128 test images, 3 epochs); `whole` is all of MNIST at 224
+pixels, stopped after 20 steps. Each round runs the job and the baseline in processes of their own, in turn; the job
+decodes, resizes, trains, validates, saves and evaluates, the baseline only trains. Needs MNIST prepared by TFDS (set
+TFDS_DATA_DIR).
 
 Measured on 2 cores of an AMD EPYC, one round each, 4 and 6 minutes: subset 2,027 MiB against 1,999, whole 2,130 MiB
 against 2,024.

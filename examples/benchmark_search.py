@@ -21,10 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from keras_resnet import ResNetSpec, count_totals, load_search
+
 import psutil
 from smoke_data import make_smoke_data
-
-from keras_resnet import ResNetSpec, count_totals, load_search
 
 INPUT_SHAPE, CLASSES = (32, 32, 3), 10
 MAX_PARAMS, MAX_MACS = 300_000, 40_000_000

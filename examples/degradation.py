@@ -11,10 +11,10 @@ training loss 0.020 (plain20), 1.946 (plain56), 0.003 (resnet20), 0.006 (resnet5
 
 import argparse
 
+import keras_resnet
+
 import keras
 from smoke_data import make_smoke_data
-
-import keras_resnet
 
 
 def main() -> None:

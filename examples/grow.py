@@ -14,10 +14,10 @@ since each new network is traced anew.
 import argparse
 import time
 
+import keras_resnet
+
 import keras
 from smoke_data import make_smoke_data
-
-import keras_resnet
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ after the three epochs, on a JPEG re-encoding of CIFAR-10, whose figures are not
 
 import argparse
 
+import keras_resnet
+
 import keras
 from smoke_data import make_smoke_data
-
-import keras_resnet
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -12,10 +12,10 @@ Measured on 2 cores of an AMD EPYC busy with other work, 1 minute with imports, 
 
 import argparse
 
+import keras_resnet
+
 import keras
 import numpy as np
-
-import keras_resnet
 
 KERNEL_SIZES = (3, 5, 7)
 CLASSES = ("sine", "square", "sawtooth", "chirp")

@@ -12,41 +12,43 @@ images of digits resized to 32x32, after 120 steps; 5,344 parameters in the smal
 
 import argparse
 
-import keras
-from smoke_data import make_smoke_data
-
 import keras_resnet
 from keras_resnet import blocks
 from keras_resnet.specs import Conv
 
-# `build` calls a block as it calls its own, with every option of a spec: what a block has no use for ends in `**_`.
+import keras
+from smoke_data import make_smoke_data
+
+# `build` gives each block the tensor and a `keras_resnet.Block`: all that the spec says for this place in the network.
 
 
-def plain_unit(x, filters, *, stride, name, dialect, **_):
+def plain_unit(x, block):
     """`relu(conv3x3(relu(conv3x3(x))) + x)`."""
-    return _unit_without_bn(x, (Conv(filters, stride=stride), Conv(filters)), dialect, name)
+    return _unit_without_bn(x, (Conv(block.filters, stride=block.stride), Conv(block.filters)), block)
 
 
-def plain_bottleneck(x, filters, *, stride, name, dialect, **_):
+def plain_bottleneck(x, block):
     """`relu(conv1x1(relu(conv3x3(relu(conv1x1(x))))) + x)` over a quarter of the channels."""
-    convs = Conv(filters // 4, (1,)), Conv(filters // 4, stride=stride), Conv(filters, (1,))
-    return _unit_without_bn(x, convs, dialect, name)
+    inner = block.filters // 4
+    convs = Conv(inner, (1,)), Conv(inner, stride=block.stride), Conv(block.filters, (1,))
+    return _unit_without_bn(x, convs, block)
 
 
-def _unit_without_bn(x, convs, dialect, name):
-    y = x
-    for index, plan in enumerate(convs, start=1):
-        y = blocks.conv(y, plan, bn_follows=False, dialect=dialect, prefix=name, index=index)
+def _unit_without_bn(x, convs, block):
+    y, name = x, block.name
+    for index, conv in enumerate(convs, start=1):
+        y = blocks.conv(y, conv, bn_follows=False, dialect=block.dialect, prefix=name, index=index)
         if index < len(convs):
             y = blocks.relu(y, f"{name}_relu{index}")
     return blocks.relu(keras.layers.Add(name=f"{name}_add")([y, x]), f"{name}_out")
 
 
-def lecture_unit(x, filters, *, stride, name, dialect, **_):
+def lecture_unit(x, block):
     """`relu(bn(conv3x3(relu(bn(conv3x3(x)))))) + x` where the stride is 1; without `+ x` where it is 2."""
-    y = blocks.conv_bn(x, filters, 3, stride=stride, dialect=dialect, prefix=name, index=1)
-    y = blocks.conv_bn(y, filters, 3, dialect=dialect, prefix=name, index=2)
-    return keras.layers.Add(name=f"{name}_add")([y, x]) if stride == 1 else y
+    name, dialect = block.name, block.dialect
+    y = blocks.conv_bn(x, block.filters, 3, stride=block.stride, dialect=dialect, prefix=name, index=1)
+    y = blocks.conv_bn(y, block.filters, 3, dialect=dialect, prefix=name, index=2)
+    return keras.layers.Add(name=f"{name}_add")([y, x]) if block.stride == 1 else y
 
 
 def one_stage(name, filters, **options):

@@ -11,10 +11,10 @@ Measured: not yet, beyond its smoke mode.
 import argparse
 import tempfile
 
-from smoke_data import make_smoke_data
-
 import keras_resnet
 from keras_resnet.search import HyperResNet, make_tuner
+
+from smoke_data import make_smoke_data
 
 
 def main() -> None:

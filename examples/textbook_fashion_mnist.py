@@ -11,11 +11,11 @@ test accuracy 0.8214 on 10,000 images.
 
 import argparse
 
-import keras
-from smoke_data import make_smoke_data
-
 import keras_resnet
 from keras_resnet.data import draw_subset
+
+import keras
+from smoke_data import make_smoke_data
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ Measured on 2 cores of an AMD EPYC with AVX-512, one seed, 64 s with imports: be
 import argparse
 import tempfile
 
-import keras_tuner
-from smoke_data import make_smoke_data
-
 import keras_resnet
 from keras_resnet.search import HyperResNet
+
+import keras_tuner
+from smoke_data import make_smoke_data
 
 
 def main() -> None:

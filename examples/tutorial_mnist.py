@@ -12,13 +12,13 @@ re-estimating BN; ours, 24 steps, 0.7344 (128 test images).
 
 import argparse
 
-import keras
-import numpy as np
-from smoke_data import make_smoke_data
-
 import keras_resnet
 from keras_resnet import training
 from keras_resnet.data import Split, split_stratified
+
+import keras
+import numpy as np
+from smoke_data import make_smoke_data
 
 
 def main() -> None:
@@ -74,9 +74,7 @@ def ours(
     test = keras_resnet.make_eval_dataset(test_split, preprocessing, batch_size=recipe.batch_size)
     model = keras_resnet.build("resnet18", preprocessing.input_shape, 10, classifier_activation=None)
     steps_per_epoch = int(train.cardinality())
-    best = training.fit(model, train, recipe, validation=validation, steps_per_epoch=steps_per_epoch, verbose=2)
-    best.restore()
-    best.reestimate()
+    training.fit(model, training.Batches(train, steps_per_epoch, validation), recipe, verbose=2)
     accuracy = training.evaluate(model, test, test_split.labels, verbose=0).accuracy
     print(f"our recipe, {3 * steps_per_epoch} steps: test accuracy {accuracy:.4f} after re-estimating BN")
 

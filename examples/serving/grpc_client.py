@@ -13,8 +13,8 @@ UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED is tried again, each time a
 batch (INVALID_ARGUMENT), its images are sent one by one, and those refused are named. Exit status: 0 if all images were
 classified, 1 if not, 130 after Ctrl-C; the rows so far are written in any case.
 
-TensorFlow Serving itself was not run: tests/test_serving_clients.py runs this client against a stand-in server that answers
-with the same messages.
+TensorFlow Serving itself was not run: tests/export/test_serving_clients.py runs this client against a stand-in server
+that answers with the same messages.
 """
 
 import argparse

@@ -1,22 +1,19 @@
-"""Every example runs in its smoke mode, in a process of its own, as a user would start it."""
+"""Every example runs in its smoke mode, all in one process; each refuses flags it does not know."""
 
 import ast
-import os
-import subprocess
+import runpy
 import sys
-from pathlib import Path
 
 import pytest
+from shown import EXAMPLES, collected, run_in_one_process
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "smoke_data.py")
 PRINTS = {
     "plain_keras.py": "test accuracy ",
     "tutorial_mnist.py": "after re-estimating BN",
     "textbook_fashion_mnist.py": "test accuracy ",
     "lecture_cifar10.py": "epoch 1: test accuracy ",
     "benchmark_memory.py": "MiB",
-    "own_block.py": "bottleneck at 256 channels: 69,632 parameters\n",  # S3's figure
+    "own_block.py": "bottleneck at 256 channels: 69,632 parameters\n",  # the figure of the lecture notes
     "multiscale_sequences.py": "multiscale_blocks: 131,770 parameters, test accuracy ",
     "degradation.py": "plain8_cifar: training loss ",
     "benchmark_build.py": "resnet20_cifar",
@@ -31,27 +28,35 @@ PRINTS = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_example(script, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    environment.pop("TFDS_DATA_DIR", None)
-    done = subprocess.run(
-        [sys.executable, str(script), "--smoke"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert PRINTS[script.name] in done.stdout
-    refused = subprocess.run(
-        [sys.executable, str(script), "--no-such-flag"], capture_output=True, text=True, check=False
-    )
-    assert refused.returncode == 2  # unknown flags fail
+@pytest.fixture(scope="module")
+def outcomes(request, tmp_path_factory):
+    """What each example that is asked for printed, and its error, by its name."""
+    scratch, jobs = tmp_path_factory.mktemp("examples"), []
+    for script in collected(request, "script"):
+        folder = scratch / script.stem
+        folder.mkdir()
+        jobs.append({"name": script.name, "folder": str(folder), "path": str(script), "arguments": ["--smoke"]})
+    return run_in_one_process(jobs, scratch, TFDS_DATA_DIR=None)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example(script, outcomes):
+    outcome = outcomes[script.name]
+    assert outcome["error"] is None, outcome["error"]
+    assert PRINTS[script.name] in outcome["printed"]
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_an_unknown_flag_fails(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(script), "--no-such-flag"])
+    monkeypatch.syspath_prepend(script.parent)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == 2
+    assert "--no-such-flag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_opens_with_its_command_and_result(script):
     opening = ast.get_docstring(ast.parse(script.read_text("utf-8")))
     assert f"python examples/{script.name}" in opening

@@ -5,13 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from keras_resnet import count_macs, count_params
 from keras_resnet.import_hook import when_imported
-from keras_resnet.specs import TABLE
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,22 +75,17 @@ def test_an_unknown_name_is_an_attribute_error():
     assert "AttributeError: module 'keras_resnet' has no attribute 'ResNet50'" in done.stderr
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks:
-        done = _run(f"import os; os.chdir({str(tmp_path)!r})\n{block}")
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "digits.keras").exists()
+def test_every_dependency_has_a_tested_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [
+        *project["dependencies"],
+        *(each for name in extras if name not in ("gpu", "dev") for each in extras[name]),
+    ]
+    pinned = re.findall(r"^([\w.-]+)==\d\S*$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert {re.match(r"[\w.-]+", each)[0] for each in asked} <= set(pinned)
 
 
-def test_the_readme_names_both_set_up_commands():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    for name in ("train", "test"):
-        assert len(re.findall(rf"<!-- ci: {name} -->\n```sh\n[^\n]+\n```", readme)) == 1
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_the_readme_states_what_is_counted(name):
-    line = f"| `{name}` | {count_params(name):,} | {count_params(name, trainable_only=True):,} | {count_macs(name):,} |"
-    assert line in (ROOT / "README.md").read_text("utf-8")
+def test_the_changelog_has_the_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
