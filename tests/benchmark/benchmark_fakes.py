@@ -1,7 +1,11 @@
-"""A small workload, and sides that only say how long they took."""
+"""A small workload, sides that only say how long they took, and sides in this process."""
 
-from keras_resnet.benchmark import Workload
+import queue
+import threading
+
+from keras_resnet.benchmark import Workload, messages
 from keras_resnet.benchmark.messages import Duration, Exported, ExportJob, FirstStep, MemoryRequest, PeakMemory, Ready
+from keras_resnet.benchmark.side_process import do_job
 
 WORKLOAD = Workload("resnet8_cifar", "train", 4, (8, 8, 3), 10, "float32", threads=1)
 
@@ -62,3 +66,50 @@ def _take(seconds):
     if isinstance(seconds, Exception):
         raise seconds
     return seconds
+
+
+class SideThread:
+    """Stands for `SideProcess`: a thread does the job; the same lines go to it and come from it."""
+
+    def __init__(self, name, job, log_path, environment):
+        self.requests, self.answers = queue.SimpleQueue(), queue.SimpleQueue()
+        self.requests.put(messages.dump(job))
+        self.thread = threading.Thread(target=self._work)
+        self.thread.start()
+
+    def _work(self):
+        try:
+            do_job(self._next, lambda answer: self.answers.put(messages.dump(answer)))
+        except Ended:
+            pass
+        except BaseException as error:
+            self.answers.put(error)
+
+    def _next(self):
+        line = self.requests.get()
+        if line is None:
+            raise Ended
+        return messages.load(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.requests.put(None)
+        self.thread.join()
+
+    def receive(self, answer):
+        line = self.answers.get()
+        if isinstance(line, BaseException):
+            raise line
+        received = messages.load(line)
+        assert isinstance(received, answer)
+        return received
+
+    def ask(self, request, answer):
+        self.requests.put(messages.dump(request))
+        return self.receive(answer)
+
+
+class Ended(Exception):
+    """There are no more requests."""

@@ -38,15 +38,18 @@ def test_the_command_measures_a_training_step(monkeypatch, capsys, tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["figures.csv"]
 
 
-def test_the_command_measures_inference_of_exported_models(monkeypatch, capsys):
+def test_the_command_measures_inference_of_exported_models(monkeypatch, capsys, fake):
+    fake.seconds |= {"ours": 0.5, "stock": 1.0}
     status, out, err = run_main(
         monkeypatch,
         capsys,
         *("benchmark", "resnet8_cifar", "--infer", "--batch-size", "2", "--image-size", "8", "--rounds", "2"),
-        *("--round-seconds", "0", "--against", "none"),
+        *("--round-seconds", "0", "--against", "stock"),
     )
     assert status == 0, err
-    assert "resnet8_cifar infer      2  8x8x3  ours" in out
+    assert ("ExportJob", "stock") in fake.started
+    assert "resnet8_cifar infer      2  8x8x3   ours" in out
+    assert "resnet8_cifar infer      2  8x8x3  stock" in out
     assert "failed" not in out
 
 

@@ -1,6 +1,5 @@
 """The sides on TensorFlow, in this process."""
 
-import contextlib
 from dataclasses import replace
 
 import keras
@@ -8,11 +7,9 @@ import numpy as np
 import pytest
 from benchmark_fakes import WORKLOAD
 
-import keras_resnet
-from keras_resnet.benchmark import keras_sides
+from keras_resnet.benchmark import make_plan, measure
 from keras_resnet.benchmark.keras_sides import build, draw_batch, make_training
-from keras_resnet.benchmark.messages import Exported, ExportJob, FirstStep, MeasureJob, MemoryRequest, Steps
-from keras_resnet.benchmark.side_process import do_job
+from keras_resnet.export import verify
 from keras_resnet.fused import fuse_model
 
 
@@ -45,53 +42,29 @@ def test_stock_has_keras_layers_only_and_computes_the_same():
     np.testing.assert_allclose(ours(images), stock(images), atol=1e-5)
 
 
-def test_the_counterpart_is_that_of_keras_applications():
-    work = replace(WORKLOAD, network="resnet50", input_shape=(32, 32, 3), classes=7)
-    assert build("keras.applications", work, None).count_params() == keras_resnet.count_params(
-        "resnet50_keras", (32, 32, 3), 7
+def test_the_counterpart_is_made_by_keras_applications(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(keras.applications, "ResNet50V2", lambda **options: asked.update(options) or "network")
+    work = replace(WORKLOAD, network="resnetv2_50", input_shape=(32, 32, 3), classes=7)
+    assert build("keras.applications", work, "softmax") == "network"
+    assert asked == {"weights": None, "input_shape": (32, 32, 3), "classes": 7, "classifier_activation": "softmax"}
+
+
+def test_a_plan_of_both_tasks_is_measured(threads, monkeypatch):
+    """Ours and stock: trained, exported and run by TensorFlow's session, beside the matrix product."""
+    monkeypatch.setattr(verify, "verify_saved_model", lambda *_: {})  # it starts processes
+    options = {"batch_sizes": (2,), "image_size_pixels": (8, 8), "rounds": 2, "round_seconds": 0, "threads": 3}
+    train, infer = (
+        make_plan(("resnet8_cifar",), task=task, against=("stock",), **options) for task in ("train", "infer")
     )
-
-
-@pytest.fixture
-def threads(monkeypatch):
-    """The threads that TensorFlow was told to use: once it runs, as here, they cannot change."""
-    told = []
-    monkeypatch.setattr(keras_sides, "_use_threads", told.append)
-    return told
-
-
-class Ended(Exception):
-    """There are no more requests."""
-
-
-def talk(*requests):
-    """What the process of a side answers to these."""
-    waiting, answers = list(requests), []
-
-    def receive():
-        if not waiting:
-            raise Ended
-        return waiting.pop(0)
-
-    with contextlib.suppress(Ended):
-        do_job(receive, answers.append)
-    return answers
-
-
-def test_stock_trains(threads):
-    ready, first, steps = talk(MeasureJob("stock", replace(WORKLOAD, threads=3)), FirstStep(), Steps(2))
-    assert ready.device in ("cpu", "gpu")
-    assert threads == [3]
-    assert all(answer.seconds > 0 for answer in (ready, first, steps))
-
-
-def test_stock_is_exported_and_infers(threads, tmp_path):
-    work = replace(WORKLOAD, task="infer", threads=2)
-    (exported,) = talk(ExportJob("stock", work, str(tmp_path / "stock")))
-    assert exported == Exported(str(tmp_path / "stock"))
-    ready, first, steps, memory = talk(
-        MeasureJob("stock", work, exported.folder), FirstStep(), Steps(2), MemoryRequest()
-    )
-    assert threads == [2, 2]
-    assert all(answer.seconds > 0 for answer in (ready, first, steps))
-    assert memory.size_bytes > 2**20
+    measured = measure(replace(train, cases=train.cases + infer.cases))
+    assert [(one.workload.task, one.side) for one in measured] == [
+        (task, side) for task in ("train", "infer") for side in ("ours", "stock")
+    ]
+    assert set(threads) == {3}
+    assert len(threads) == 8  # two matrix products, four sides, two exports
+    for one in measured:
+        assert not one.failed
+        assert one.device in ("cpu", "gpu")
+        assert all(value > 0 for value in one.figures.to_dict().values())
+        assert one.figures.peak_share == pytest.approx(one.figures.gflops / one.figures.peak_gflops)
