@@ -35,7 +35,7 @@ MEMORY = """
 import json, sys
 from keras_resnet.benchmark.pipelines import measure_memory
 data, side, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-print(json.dumps(measure_memory(data, image_size_pixels=(side, side), epochs=epochs)))
+print(json.dumps(measure_memory(data, image_size_pixels=(side, side), epochs=epochs).to_dict()))
 """
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="a moment of each on data made here")
     args = parser.parse_args()
-    from keras_resnet.benchmark.pipelines import measure_pipelines, write_jpegs
+    from keras_resnet.benchmark.pipelines import MemoryUse, measure_pipelines, write_jpegs
 
     epochs = 3
     if args.smoke:
@@ -78,17 +78,17 @@ def main() -> None:
                 data = str(write_jpegs(Path(folder) / "jpegs", args.jpegs))
             elif args.smoke:
                 data, side = str(make_smoke_data(8, 8, 1 if data == "mnist" else 3)), 16
-            rows = measure_pipelines(
+            speeds = measure_pipelines(
                 data,
                 image_size_pixels=(side, side),
                 augmentation=augmentation,
                 rounds=args.rounds,
                 seconds=args.seconds,
             )
-            for row in rows:
+            for speed in speeds:
                 print(
-                    f"{case}: {row['pipeline']} {row['images_per_second']:,.0f} images/s "
-                    f"({row['least']:,.0f} to {row['greatest']:,.0f}), {row['ratio']:.2f} times the last",
+                    f"{case}: {speed.pipeline} {speed.images_per_second:,.0f} images/s "
+                    f"({speed.least:,.0f} to {speed.greatest:,.0f}), {speed.ratio:.2f} times the last",
                     flush=True,
                 )
             if case in ("mnist_224", "mnist_32_shift", "cifar10_32_crop_flip") and not args.no_memory:
@@ -98,11 +98,11 @@ def main() -> None:
                     text=True,
                     check=True,
                 )
-                row = json.loads(done.stdout)
-                peaks = ", ".join(f"{peak:,.0f}" for peak in row["peaks"])
+                use = MemoryUse.from_dict(json.loads(done.stdout))
+                peaks = ", ".join(f"{peak:,.0f}" for peak in use.peaks)
                 print(
-                    f"{case}: memory after import {row['imported']:,.0f} MiB, arrays {row['arrays']:,.0f} MiB, peak of "
-                    f"each epoch {peaks} MiB: {row['above']:,.0f} MiB above both",
+                    f"{case}: memory after import {use.imported:,.0f} MiB, arrays {use.arrays:,.0f} MiB, peak of "
+                    f"each epoch {peaks} MiB: {use.above:,.0f} MiB above both",
                     flush=True,
                 )
             if side <= 32:

@@ -12,19 +12,30 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet import training
-from keras_resnet.benchmark.plan import APPLICATIONS, LEARNING_RATE, MOMENTUM, OURS, PRODUCT_SIZE, find_counterpart
+from keras_resnet.benchmark.messages import ExportJob, MeasureJob
 from keras_resnet.benchmark.sides import Side
+from keras_resnet.benchmark.workload import (
+    APPLICATIONS,
+    LEARNING_RATE,
+    MOMENTUM,
+    OURS,
+    PRODUCT_SIZE,
+    Workload,
+    find_counterpart,
+)
 from keras_resnet.recipes import Recipe
 
 
-def make(job: dict[str, Any]) -> Side:
+def make(job: MeasureJob) -> Side:
     """Training or inference of "ours", "stock" or "keras.applications"."""
-    _use_threads(job["threads"])
-    if job["task"] == "infer":
-        return make_session(job)
-    keras.config.set_dtype_policy(job["dtype"])
-    model = build(job, activation=None)
-    if job["side"] == OURS:
+    work = job.workload
+    _use_threads(work.threads)
+    if work.task == "infer":
+        assert job.saved_model is not None
+        return make_session(work, job.saved_model)
+    keras.config.set_dtype_policy(work.dtype)
+    model = build(job.side, work, activation=None)
+    if job.side == OURS:
         recipe = Recipe(
             learning_rate=LEARNING_RATE, momentum=MOMENTUM, weight_decay=0.0, schedule="constant", warmup_fraction=0.0
         )
@@ -35,7 +46,7 @@ def make(job: dict[str, Any]) -> Side:
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-    return make_training(model, *draw_batch(job))
+    return make_training(model, *draw_batch(work))
 
 
 def _use_threads(threads: int) -> None:
@@ -47,14 +58,14 @@ def _device() -> str:
     return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
 
 
-def build(job: dict[str, Any], activation: str | None) -> keras.Model:
+def build(side: str, work: Workload, activation: str | None) -> keras.Model:
     """The network of a side."""
-    shape, classes = tuple(job["input_shape"]), job["classes"]
-    if job["side"] == APPLICATIONS:
-        function = getattr(keras.applications, find_counterpart(job["network"])[0])
+    shape, classes = work.input_shape, work.classes
+    if side == APPLICATIONS:
+        function = getattr(keras.applications, find_counterpart(work.network)[0])
         return function(weights=None, input_shape=shape, classes=classes, classifier_activation=activation)
-    model = keras_resnet.build(job["network"], shape, classes, classifier_activation=activation)
-    return model if job["side"] == OURS else to_stock(model)
+    model = keras_resnet.build(work.network, shape, classes, classifier_activation=activation)
+    return model if side == OURS else to_stock(model)
 
 
 def to_stock(model: keras.Model) -> keras.Model:
@@ -84,11 +95,11 @@ def draw_statistics(model: keras.Model) -> None:
             layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
 
 
-def draw_batch(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def draw_batch(work: Workload) -> tuple[np.ndarray, np.ndarray]:
     """Images as a pipeline gives them, float32 around 0, and labels."""
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(job["batch_size"], *job["input_shape"])).astype(np.float32)
-    return images, generator.integers(0, job["classes"], job["batch_size"])
+    images = generator.normal(size=(work.batch_size, *work.input_shape)).astype(np.float32)
+    return images, generator.integers(0, work.classes, work.batch_size)
 
 
 def make_training(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Side:
@@ -114,29 +125,28 @@ def _make_training_step(model: keras.Model, batches: tf.data.Dataset) -> Callabl
     return run
 
 
-def export(job: dict[str, Any]) -> str:
+def export(job: ExportJob) -> str:
     """Writes the SavedModel of a side and returns its folder: ours verified, the others by `model.export`."""
-    _use_threads(job["threads"])
-    owner, folder = job["for"], Path(job["folder"])
-    model = build({**job, "side": owner}, activation="softmax")
+    _use_threads(job.workload.threads)
+    model = build(job.side, job.workload, activation="softmax")
     draw_statistics(model)
-    if owner == OURS:
-        return str(keras_resnet.export_saved_model(model, folder, warm_up=False))
-    model.export(str(folder), verbose=False)
-    return str(folder)
+    if job.side == OURS:
+        return str(keras_resnet.export_saved_model(model, Path(job.folder), warm_up=False))
+    model.export(job.folder, verbose=False)
+    return job.folder
 
 
-def make_session(job: dict[str, Any]) -> Side:
+def make_session(work: Workload, folder: str) -> Side:
     """A SavedModel in a session, as TensorFlow Serving runs it, on float32 images of the network's size."""
-    threads = job["threads"]
+    threads = work.threads
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     with session.graph.as_default():
-        signatures = tf.compat.v1.saved_model.load(session, ["serve"], job["folder"]).signature_def
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], folder).signature_def
     signature = signatures.get("serve_float", signatures["serving_default"])
     (inputs,) = signature.inputs.values()
     call = session.make_callable([tensor.name for tensor in signature.outputs.values()], [inputs.name])
-    shape = (job["batch_size"], *job["input_shape"])
+    shape = (work.batch_size, *work.input_shape)
     batch = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
 
     def run(steps: int) -> None:
@@ -146,10 +156,10 @@ def make_session(job: dict[str, Any]) -> Side:
     return Side(lambda: run(1), run, _device())
 
 
-def make_matrix_product(job: dict[str, Any]) -> Side:
+def make_matrix_product(work: Workload) -> Side:
     """`a @ b` of two square matrices by TensorFlow, in the type that the networks compute in."""
-    _use_threads(job["threads"])
-    dtype = keras.dtype_policies.get(job["dtype"]).compute_dtype
+    _use_threads(work.threads)
+    dtype = keras.dtype_policies.get(work.dtype).compute_dtype
     values = np.random.default_rng(0).normal(size=(2, PRODUCT_SIZE, PRODUCT_SIZE))
     a, b = (tf.constant(value, dtype) for value in values)
 

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,32 @@ from keras_resnet.data.splits import Split
 from keras_resnet.data.stores import FileStore
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import Augmentation, default_recipe
+from keras_resnet.records import Record
 
 WARM_UP_BATCHES = 8  # or half a second: until buffers are full and tf.data has found its number of threads
 WARM_UP_SECONDS = 0.5
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class PipelineSpeed(Record):
+    """How fast a pipeline was, over rounds in which it took turns with others."""
+
+    pipeline: str
+    images_per_second: float  # the median
+    least: float
+    greatest: float
+    rounds: int
+    ratio: float  # this one's speed / that of the last in turn: the median over rounds
+
+
+@dataclass(frozen=True)
+class MemoryUse(Record):
+    """Resident memory, in MiB, of a process that went through whole epochs."""
+
+    imported: float  # before anything was loaded
+    arrays: float  # that the images take
+    peaks: tuple[float, ...]  # after each batch, the greatest of each epoch
+    above: float  # the greatest of the peaks less `imported` and `arrays`
 
 
 def measure_speed(dataset: Iterable[Any], *, seconds: float = 3.0) -> float:
@@ -42,17 +64,13 @@ def measure_speed(dataset: Iterable[Any], *, seconds: float = 3.0) -> float:
 
 def alternate(
     pipelines: Mapping[str, Callable[[], Iterable[Any]]], *, rounds: int = 5, seconds: float = 3.0
-) -> list[Row]:
-    """Measures each pipeline once a round, in turn, and returns a row for each: median, least and greatest.
+) -> list[PipelineSpeed]:
+    """Measures each pipeline once a round, in turn, and returns the speed of each.
 
     Args:
         pipelines: name to a function that makes an endless dataset; the last is what the others are compared with.
         rounds: how often.
         seconds: of each measurement, beyond the warm-up.
-
-    Returns:
-        Rows with `pipeline`, `images_per_second` (median), `least`, `greatest`, `rounds`, and `ratio`, the median over
-        the rounds of this one's speed by the last one's.
     """
     if rounds < 1 or not pipelines:
         raise InputError(
@@ -65,14 +83,14 @@ def alternate(
             speeds[name].append(measure_speed(dataset, seconds=seconds))
     last = list(speeds.values())[-1]
     return [
-        {
-            "pipeline": name,
-            "images_per_second": statistics.median(found),
-            "least": min(found),
-            "greatest": max(found),
-            "rounds": rounds,
-            "ratio": statistics.median(ours / theirs for ours, theirs in zip(found, last, strict=True)),
-        }
+        PipelineSpeed(
+            pipeline=name,
+            images_per_second=statistics.median(found),
+            least=min(found),
+            greatest=max(found),
+            rounds=rounds,
+            ratio=statistics.median(ours / theirs for ours, theirs in zip(found, last, strict=True)),
+        )
         for name, found in speeds.items()
     ]
 
@@ -86,7 +104,7 @@ def measure_pipelines(
     rounds: int = 5,
     seconds: float = 3.0,
     data_dir: str | os.PathLike[str] | None = None,
-) -> list[Row]:
+) -> list[PipelineSpeed]:
     """Measures `make_train_dataset` on a data set beside the usual pipeline, alternating.
 
     The usual one: `tfds -> map(resize_with_pad, AUTOTUNE) -> batch -> prefetch(AUTOTUNE)`; of an image folder, bare
@@ -103,7 +121,7 @@ def measure_pipelines(
         data_dir: where TFDS sets are.
 
     Returns:
-        The rows of `alternate`, ours first.
+        The speeds that `alternate` returns, ours first.
     """
     images = load_data(data, data_dir=data_dir)
     changes = augmentation or default_recipe(images.name, len(images.train)).augmentation
@@ -165,13 +183,8 @@ def measure_memory(
     batch_size: int = 128,
     epochs: int = 3,
     data_dir: str | os.PathLike[str] | None = None,
-) -> Row:
-    """Resident memory of this process while it goes through whole epochs; call it in a fresh process.
-
-    Returns:
-        A row in MiB: `imported` before anything is loaded, `arrays` that the training images take, `peaks` after each
-        batch, the greatest of each epoch, and `above`, the greatest of them less `imported` and `arrays`.
-    """
+) -> MemoryUse:
+    """Resident memory of this process while it goes through whole epochs; call it in a fresh process."""
     process = psutil.Process()
     mib = 2**20
     tf.constant(0)  # TensorFlow's own start-up
@@ -189,7 +202,7 @@ def measure_memory(
             del batch
         gc.collect()
         peaks.append(peak)
-    return {"imported": imported, "arrays": arrays, "peaks": peaks, "above": max(peaks) - imported - arrays}
+    return MemoryUse(imported, arrays, tuple(peaks), max(peaks) - imported - arrays)
 
 
 def write_jpegs(folder: str | os.PathLike[str], number: int, *, height: int = 375, width: int = 500) -> Path:

@@ -3,80 +3,47 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras_resnet import specs
+from keras_resnet.benchmark.workload import (
+    APPLICATIONS,
+    DTYPES,
+    OURS,
+    SIDES,
+    STOCK,
+    TASKS,
+    TORCH,
+    TORCH_COMPILE,
+    Workload,
+    find_counterpart,
+)
+from keras_resnet.environment import count_cores
 from keras_resnet.errors import InputError
-from keras_resnet.records import check_choice, is_count
+from keras_resnet.records import check_choice, check_count, check_number
 
-TASKS = ("train", "infer")
-OURS, STOCK, APPLICATIONS, TORCH, TORCH_COMPILE = "ours", "stock", "keras.applications", "torch", "torch-compile"
-SIDES = (OURS, STOCK, APPLICATIONS, TORCH, TORCH_COMPILE)
 OPPONENTS = SIDES[1:]
-DTYPES = ("float32", "mixed_bfloat16")
-# A training step multiplies about three times what a forward pass does: for the outputs, for the gradients of the
-# inputs, and for the gradients of the kernels.
-PASSES = {"train": 3, "infer": 1}
-LEARNING_RATE, MOMENTUM = 0.01, 0.9  # SGD with Nesterov's momentum, on every side
-PRODUCT_SIZE = 2048  # rows and columns of the matrix product that shares are of: 16 MiB each in float32
 _SMALL_PIXELS = 64  # networks for inputs up to here are trained in large batches
 _LEAST_APPLICATIONS_SIDE = 32  # keras.applications refuses smaller images
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network, task and batch size, and who is measured at it."""
+    """A workload, and who is measured at it."""
 
-    network: str
-    task: str  # "train": a step of forward pass, gradients and optimizer; "infer": a forward pass
-    batch_size: int
-    input_shape: tuple[int, ...]  # (height, width, channels) or (steps, channels)
-    classes: int
+    workload: Workload
     sides: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]  # (side, why it is not measured)
 
-    @property
-    def title(self) -> str:
-        """For messages: `resnet50 train, batch 16, 224x224x3`."""
-        return f"{self.network} {self.task}, batch {self.batch_size}, {self.input_text}"
-
-    @property
-    def input_text(self) -> str:
-        """`224x224x3`."""
-        return "x".join(map(str, self.input_shape))
-
-    def count_flops(self, side: str) -> int:
-        """`2 * multiply-adds * batch`, three times that for a training step, of the network that `side` runs."""
-        network = find_counterpart(self.network)[1] if side == APPLICATIONS else self.network
-        multiply_adds = specs.count_macs(network, self.input_shape, self.classes)
-        return 2 * multiply_adds * self.batch_size * PASSES[self.task]
-
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """All cases, and how each is measured."""
 
     cases: tuple[Case, ...]
     rounds: int  # turns of each side
     round_seconds: float  # least length of a turn, in whole steps
-    threads: int
-    dtype: str
-
-
-def find_counterpart(network: str) -> tuple[str, str]:
-    """The function of `keras.applications` that builds this network, and our row that is the same layer by layer.
-
-    Raises:
-        InputError: there is none.
-    """
-    match = re.fullmatch(r"resnet(v2_)?(50|101|152)|resnet(50|101|152)(v2)?_keras", network)
-    if not match:
-        raise InputError(f"keras.applications has ResNet-50, -101 and -152 and their v2. Received: {network!r}.")
-    depth, version = match[2] or match[3], "V2" if match[1] or match[4] else ""
-    return f"ResNet{depth}{version}", f"resnet{depth}{version.lower()}_keras"
 
 
 def check_torch_can(spec: specs.ResNetSpec) -> None:
@@ -107,7 +74,7 @@ def make_plan(
     round_seconds: float = 1.0,
     threads: int | None = None,
     dtype: str = "float32",
-) -> Plan:
+) -> BenchmarkPlan:
     """Checks what was asked for and decides what is left open.
 
     Args:
@@ -130,16 +97,14 @@ def make_plan(
     check_choice("dtype", dtype, DTYPES)
     if task == "infer" and dtype != "float32":
         raise InputError(f"Exported models compute in float32, so with --infer dtype must be it. Received: {dtype!r}.")
-    for name, value, least in (("rounds", rounds, 2), ("threads", threads, 1)):
-        if not (name == "threads" and value is None) and not is_count(value, least):
-            raise InputError(f"{name} must be an integer of at least {least}. Received: {value!r}.")
-    if not 0 <= round_seconds <= 3600:
-        raise InputError(f"round_seconds must be from 0 to 3600. Received: {round_seconds!r}.")
+    check_count("rounds", rounds, 2)
+    threads = count_cores() if threads is None else threads
+    check_count("threads", threads)
+    check_number("round_seconds", round_seconds, low=0, most=3600)
     if not networks:
         raise InputError("A benchmark needs at least one network. Received: none.")
     for size in batch_sizes or ():
-        if not is_count(size):
-            raise InputError(f"A batch size must be an integer of at least 1. Received: {size!r}.")
+        check_count("A batch size", size)
     _check_opponents(against)
     rows = {name: specs.get_row(name) for name in networks}
     cases = []
@@ -149,13 +114,9 @@ def make_plan(
         default = {"infer": (1, 16), "train": (128,) if small else (16,)}[task]
         sides, left_out = _choose_sides(row, shape, against)
         for size in batch_sizes or default:
-            cases.append(Case(name, task, int(size), shape, row.classes, sides, left_out))
-    return Plan(tuple(dict.fromkeys(cases)), rounds, round_seconds, threads or count_cores(), dtype)
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workload = Workload(name, task, int(size), shape, row.classes, dtype, threads)
+            cases.append(Case(workload, sides, left_out))
+    return BenchmarkPlan(tuple(dict.fromkeys(cases)), rounds, round_seconds)
 
 
 def has_torch() -> bool:

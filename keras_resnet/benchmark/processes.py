@@ -8,18 +8,22 @@ input ends, whatever ended the parent, it ends at once.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
+from keras_resnet.benchmark import messages
+from keras_resnet.benchmark.messages import ExportJob, MeasureJob, Message, Refusal
 from keras_resnet.errors import BenchmarkFailed
+
+Answer = TypeVar("Answer", bound=Message)
 
 _LAST_LINES = 15  # of a log, in an error
 _END_SECONDS = 10
+COMMAND = (sys.executable, "-m", "keras_resnet.benchmark.side_process")  # of a child
 
 
 class SideFailed(BenchmarkFailed):
@@ -35,17 +39,17 @@ class SideProcess:
 
     Args:
         name: for messages.
-        job: what it is for, as `side_process` takes it.
+        job: what it is for.
         log_path: where its output goes.
         environment: of the child.
     """
 
-    def __init__(self, name: str, job: dict[str, Any], log_path: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, job: MeasureJob | ExportJob, log_path: Path, environment: dict[str, str]) -> None:
         self.name, self.log_path = name, log_path
         with open(log_path, "wb") as log:
             # A session of its own: Ctrl-C is the parent's, who ends all children and whatever they have started.
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "keras_resnet.benchmark.side_process"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -57,21 +61,21 @@ class SideProcess:
 
     @property
     def process_id(self) -> int:
-        """Of the child."""
+        """The child's process id."""
         return self._child.pid
 
-    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, request: Message, answer: type[Answer]) -> Answer:
         """Has the child do something and returns its answer; errors as `receive`."""
-        self._send({"do": request, **arguments})
-        return self.receive()
+        self._send(request)
+        return self.receive(answer)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Message) -> None:
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended, as the missing answer will show
-            self._child.stdin.write(json.dumps(message) + "\n")
+            self._child.stdin.write(messages.dump(message))
             self._child.stdin.flush()
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, answer: type[Answer]) -> Answer:
         """Waits for the next answer.
 
         Raises:
@@ -86,10 +90,11 @@ class SideProcess:
             hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
             lines = self.log_path.read_text("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
             raise SideFailed("\n".join([f"{self.name} {ended}{hint}. The end of its log:", *(lines or ["(empty)"])]))
-        answer = json.loads(line)
-        if "unavailable" in answer:
-            raise SideUnavailable(answer["unavailable"])
-        return answer
+        received = messages.load(line)
+        if isinstance(received, Refusal):
+            raise SideUnavailable(received.reason)
+        assert isinstance(received, answer), f"{received} is not what was asked for, {answer.__name__}"
+        return received
 
     def close(self) -> None:
         """Ends the child and what it has started."""

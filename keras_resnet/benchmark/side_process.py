@@ -1,38 +1,45 @@
 """One side of a benchmark, run as a module by `processes.SideProcess`: reads a job, then does a step when told to.
 
-The first line of its input is the job, each further one a request, each line of its output an answer; all are JSON:
-"first" does the first step, "round" further ones, "report" tells the largest memory. What libraries print goes to the log.
+Its input and its output are the lines of `messages`. What libraries print goes to the log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
+from keras_resnet.benchmark import messages
+from keras_resnet.benchmark.messages import (
+    Duration,
+    Exported,
+    ExportJob,
+    FirstStep,
+    MeasureJob,
+    MemoryRequest,
+    Message,
+    PeakMemory,
+    Ready,
+    Refusal,
+    Steps,
+)
 from keras_resnet.benchmark.sides import Side, Unavailable
+from keras_resnet.benchmark.workload import MATRIX_PRODUCT, TORCH, TORCH_COMPILE
 
 
-def make_side(job: dict[str, Any]) -> Side:
+def make_side(job: MeasureJob) -> Side:
     """Builds the side that a job describes."""
-    name = job["side"]
-    if name == "matrix product":
-        from keras_resnet.benchmark.keras_sides import make_matrix_product
-
-        return make_matrix_product(job)
-    if name in ("torch", "torch-compile"):
+    if job.side in (TORCH, TORCH_COMPILE):
         from keras_resnet.benchmark import torch_sides
 
         return torch_sides.make(job)
     from keras_resnet.benchmark import keras_sides
 
-    return keras_sides.make(job)
+    return keras_sides.make_matrix_product(job.workload) if job.side == MATRIX_PRODUCT else keras_sides.make(job)
 
 
 def measure_peak_bytes() -> int:
@@ -52,50 +59,53 @@ def measure_peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes
 
 
-def answer_requests(job: dict[str, Any], receive: Callable[[], dict[str, Any]], send: Callable[..., None]) -> None:
-    """Does the job, until there are no more requests; `send` takes the fields of an answer."""
+def do_job(receive: Callable[[], Message], send: Callable[[Message], object]) -> None:
+    """Receives a job and does it; measuring goes on until there are no more requests."""
+    job = receive()
     start = time.perf_counter()
-    if job["side"] == "export":
+    if isinstance(job, ExportJob):
         from keras_resnet.benchmark.keras_sides import export
 
-        send(folder=export(job))
+        send(Exported(export(job)))
         return
+    assert isinstance(job, MeasureJob)
     side = make_side(job)
-    send(ready_seconds=time.perf_counter() - start, device=side.device)
+    send(Ready(time.perf_counter() - start, side.device))
     while True:
         request = receive()
-        start = time.perf_counter()
-        if request["do"] == "report":
-            send(peak_bytes=measure_peak_bytes())
+        if isinstance(request, MemoryRequest):
+            send(PeakMemory(measure_peak_bytes()))
             continue
-        if request["do"] == "first":
+        start = time.perf_counter()
+        if isinstance(request, FirstStep):
             side.first()
         else:
-            side.run(request["steps"])
-        send(seconds=time.perf_counter() - start)
+            assert isinstance(request, Steps)
+            side.run(request.count)
+        send(Duration(time.perf_counter() - start))
 
 
 def main() -> None:
     """Reads requests in a thread of its own, so that the end of the input ends this process in the midst of a step."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anything prints goes to the log
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
         for line in sys.stdin:
-            requests.put(json.loads(line))
+            lines.put(line)
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
 
-    def send(**answer: Any) -> None:
-        answers.write(json.dumps(answer) + "\n")
+    def send(answer: Message) -> None:
+        answers.write(messages.dump(answer))
         answers.flush()
 
     try:
-        answer_requests(requests.get(), requests.get, send)
+        do_job(lambda: messages.load(lines.get()), send)
     except Unavailable as error:
-        send(unavailable=str(error))
+        send(Refusal(str(error)))
 
 
 if __name__ == "__main__":

@@ -9,31 +9,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from keras_resnet.benchmark.plan import LEARNING_RATE, MOMENTUM, TORCH_COMPILE
+from keras_resnet.benchmark.messages import MeasureJob
 from keras_resnet.benchmark.sides import Side, Unavailable
 from keras_resnet.benchmark.torch_networks import build_torch
+from keras_resnet.benchmark.workload import LEARNING_RATE, MOMENTUM, TORCH_COMPILE
 from keras_resnet.specs import get_spec
 
 
-def make(job: dict[str, Any]) -> Side:
+def make(job: MeasureJob) -> Side:
     """Training or inference of "torch" or "torch-compile": channels_last, as many threads as every side."""
-    torch.set_num_threads(job["threads"])
+    work = job.workload
+    torch.set_num_threads(work.threads)
     torch.manual_seed(0)
-    *sides, channels = job["input_shape"]
+    *sides, channels = work.input_shape
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net: Any = build_torch(get_spec(job["network"]), channels, job["classes"]).to(device)
+    net: Any = build_torch(get_spec(work.network), channels, work.classes).to(device)
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(job["batch_size"], channels, *sides)).astype(np.float32)
-    labels = torch.from_numpy(generator.integers(0, job["classes"], job["batch_size"])).to(device)
+    images = generator.normal(size=(work.batch_size, channels, *sides)).astype(np.float32)
+    labels = torch.from_numpy(generator.integers(0, work.classes, work.batch_size)).to(device)
     x = torch.from_numpy(images).to(device)
     if len(sides) == 2:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    compiles = job["side"] == TORCH_COMPILE
+    compiles = job.side == TORCH_COMPILE
     run_net = torch.compile(net) if compiles else net
     autocast: Callable[[], Any] = contextlib.nullcontext
-    if job["dtype"] == "mixed_bfloat16":
+    if work.dtype == "mixed_bfloat16":
         autocast = lambda: torch.autocast(device, torch.bfloat16)  # noqa: E731
-    make_steps = _train if job["task"] == "train" else _infer
+    make_steps = _train if work.task == "train" else _infer
     run = make_steps(net, run_net, x, labels, autocast)
 
     def first() -> None:

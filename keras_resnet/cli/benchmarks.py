@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,8 @@ from keras_resnet.errors import BenchmarkFailed, InputError
 from keras_resnet.files import check_writable, dump_csv, write_beside
 
 if TYPE_CHECKING:
-    from keras_resnet.benchmark import Row
+    from keras_resnet.benchmark import Measurement
+    from keras_resnet.benchmark.measurements import Figures
 
 
 class Counts(click.ParamType):
@@ -102,25 +102,25 @@ def benchmark(
     if csv_path is not None:
         check_writable(csv_path)
     surroundings = _describe()
-    rows: Sequence[Row] = ()
+    measurements: Sequence[Measurement] = ()
 
-    def keep(so_far: Sequence[Row]) -> None:
-        nonlocal rows
-        rows = list(so_far)
+    def keep(so_far: Sequence[Measurement]) -> None:
+        nonlocal measurements
+        measurements = list(so_far)
         if csv_path is not None:
-            records = [{**dataclasses.asdict(row), **surroundings} for row in rows]
-            write_beside(csv_path, lambda path: dump_csv(records, path))
+            columns = [{**one.to_columns(), **surroundings} for one in measurements]
+            write_beside(csv_path, lambda path: dump_csv(columns, path))
 
     try:
         with _progress() as say:
-            measure(plan, on_progress=say, on_rows=keep)
+            measure(plan, on_progress=say, on_measurements=keep)
     finally:  # also after Ctrl-C: what was measured was measured
-        if rows:
-            print_all(", ".join(f"{key} {value}" for key, value in surroundings.items()), *_make_table(rows))
-    failed = [row for row in rows if row.failed]
+        if measurements:
+            print_all(_join(surroundings), *_make_table(measurements))
+    failed = [(one.workload, one.note) for one in measurements if one.failed]
     if failed:
         raise BenchmarkFailed(
-            "; ".join(f"{row.network} {row.task}, batch {row.batch_size}: {row.note}" for row in failed)
+            "; ".join(f"{work.network} {work.task}, batch {work.batch_size}: {note}" for work, note in failed)
         )
 
 
@@ -137,10 +137,11 @@ def _time_pipelines(
         check_writable(csv_path)
     from keras_resnet.benchmark.pipelines import measure_pipelines
 
-    records: list[dict[str, Any]] = []
+    surroundings = _describe()
+    columns: list[dict[str, Any]] = []
     table = make_table("pipeline", "batch", "images/s", "min-max", last="ours, times as fast")
     for batch_size in batch_sizes:
-        rows = measure_pipelines(
+        speeds = measure_pipelines(
             data,
             image_size_pixels=image_size,
             batch_size=batch_size,
@@ -148,15 +149,14 @@ def _time_pipelines(
             seconds=seconds,
             data_dir=data_dir,
         )
-        for row in rows:
-            records.append({"data": data, "batch_size": batch_size, **row, **_describe()})
-            spread = f"{row['least']:,.0f}-{row['greatest']:,.0f}"
-            ratio = f"{rows[0]['ratio'] / row['ratio']:.2f}"
-            table.add_row(row["pipeline"], str(batch_size), f"{row['images_per_second']:,.0f}", spread, ratio)
-    surroundings = ", ".join(f"{key} {value}" for key, value in _describe().items())
-    print_all(surroundings, f"training images of {data}, rounds: {rounds}", table)
+        for speed in speeds:
+            columns.append({"data": data, "batch_size": batch_size, **speed.to_dict(), **surroundings})
+            spread = f"{speed.least:,.0f}-{speed.greatest:,.0f}"
+            ratio = f"{speeds[0].ratio / speed.ratio:.2f}"
+            table.add_row(speed.pipeline, str(batch_size), f"{speed.images_per_second:,.0f}", spread, ratio)
+    print_all(_join(surroundings), f"training images of {data}, rounds: {rounds}", table)
     if csv_path is not None:
-        write_beside(csv_path, lambda path: dump_csv(records, path))
+        write_beside(csv_path, lambda path: dump_csv(columns, path))
 
 
 def _split_sides(against: str | None) -> tuple[str, ...] | None:
@@ -167,12 +167,21 @@ def _split_sides(against: str | None) -> tuple[str, ...] | None:
 
 def _describe() -> dict[str, Any]:
     """Machine and versions, as columns of the CSV file."""
-    from keras_resnet.environment import describe_versions
-    from keras_resnet.jobs.run_folder import describe_machine
+    from keras_resnet.environment import describe_machine, describe_versions
 
     machine = describe_machine()
-    kept: Mapping[str, Any] = {key: machine[key] for key in ("processor", "cores", "memory_gib", "onednn")}
-    return {**kept, "accelerators": " ".join(machine["accelerators"]) or "none", **describe_versions("torch")}
+    return {
+        "processor": machine.processor,
+        "cores": machine.cores,
+        "memory_gib": machine.memory_gib,
+        "onednn": machine.onednn,
+        "accelerators": " ".join(machine.accelerators) or "none",
+        **describe_versions("torch"),
+    }
+
+
+def _join(surroundings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in surroundings.items())
 
 
 @contextlib.contextmanager
@@ -187,49 +196,49 @@ def _progress() -> Iterator[Callable[[str], object]]:
         yield status.update
 
 
-def _make_table(rows: Sequence[Row]) -> tuple[Any, ...]:
-    table = make_table(
-        *(
-            "network",
-            "batch",
-            "input",
-            "side",
-            "ms",
-            "min-max",
-            "images/s",
-            "GFLOP/s",
-            "of peak",
-            "MiB",
-            "first step s",
-        ),
-        last="ours/this",
-    )
+_HEADINGS = (
+    "network",
+    "batch",
+    "input",
+    "side",
+    "ms",
+    "min-max",
+    "images/s",
+    "GFLOP/s",
+    "of peak",
+    "MiB",
+    "first step s",
+)
+
+
+def _make_table(measurements: Sequence[Measurement]) -> tuple[Any, ...]:
+    table = make_table(*_HEADINGS, last="ours/this")
     notes = []
-    for row in rows:
-        name = (f"{row.network} {row.task}", str(row.batch_size), row.input, row.side)
-        if row.milliseconds is None:
-            notes.append(f"{', '.join(name[:3])}: {row.side} {'failed' if row.failed else 'left out'}: {row.note}")
+    for one in measurements:
+        work = one.workload
+        name = (f"{work.network} {work.task}", str(work.batch_size), work.input_text)
+        if one.figures is None:
+            notes.append(f"{', '.join(name)}: {one.side} {'failed' if one.failed else 'left out'}: {one.note}")
         else:
-            table.add_row(*name, *_figures(row))
-    measured = [row for row in rows if row.peak_gflops]
-    peaks = dict.fromkeys(f"{row.peak_gflops:.0f}" for row in measured)
-    first = rows[0]
+            table.add_row(*name, one.side, *_format_figures(one.figures))
+    peaks = dict.fromkeys(f"{one.figures.peak_gflops:.0f}" for one in measurements if one.figures is not None)
+    first = measurements[0].workload
     texts = [f"matrix product (the peak): {', '.join(peaks)} GFLOP/s; {first.threads} threads, {first.dtype}"]
-    if any(row.device != "cpu" for row in measured):
-        texts.append("devices: " + ", ".join(dict.fromkeys(f"{row.side} {row.device}" for row in measured)))
+    devices = {one.side: one.device for one in measurements if one.figures is not None}
+    if set(devices.values()) - {"cpu"}:
+        texts.append("devices: " + ", ".join(f"{side} {device}" for side, device in devices.items()))
     return table, *texts, *notes
 
 
-def _figures(row: Row) -> list[str]:
-    assert row.milliseconds is not None
-    digits = 1 if row.milliseconds >= 10 else 3
+def _format_figures(figures: Figures) -> list[str]:
+    digits = 1 if figures.milliseconds >= 10 else 3
     return [
-        f"{row.milliseconds:.{digits}f}",
-        f"{row.milliseconds_min:.{digits}f}-{row.milliseconds_max:.{digits}f}",
-        f"{row.images_per_second:.1f}",
-        f"{row.gflops:.1f}",
-        f"{row.peak_share:.0%}",
-        f"{row.memory_mib:.0f}",
-        f"{row.first_step_seconds:.2f}",
-        "" if row.ours_ratio is None else f"{row.ours_ratio:.3f}",
+        f"{figures.milliseconds:.{digits}f}",
+        f"{figures.milliseconds_min:.{digits}f}-{figures.milliseconds_max:.{digits}f}",
+        f"{figures.images_per_second:.1f}",
+        f"{figures.gflops:.1f}",
+        f"{figures.peak_share:.0%}",
+        f"{figures.memory_mib:.0f}",
+        f"{figures.first_step_seconds:.2f}",
+        "" if figures.ours_ratio is None else f"{figures.ours_ratio:.3f}",
     ]

@@ -1,16 +1,19 @@
 """The PyTorch networks and steps of the benchmark: our parameters, our outputs, the same updates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="extra 'parity' is not installed")
 
+from benchmark_fakes import WORKLOAD  # noqa: E402
 from reference.torch_pairs import NETWORKS, TOLERANCE, TORCH_VARIABLES, draw, to_our_layout  # noqa: E402
 from reference.torch_reference import randomise  # noqa: E402
 
 from keras_resnet import InputError, ResNetSpec, build, count_params, get_spec  # noqa: E402
-from keras_resnet.benchmark import plan as plan_module  # noqa: E402
-from keras_resnet.benchmark import torch_sides  # noqa: E402
+from keras_resnet.benchmark import torch_sides, workload  # noqa: E402
+from keras_resnet.benchmark.messages import MeasureJob  # noqa: E402
 from keras_resnet.benchmark.sides import Unavailable  # noqa: E402
 from keras_resnet.benchmark.torch_networks import build_torch, layer_name  # noqa: E402
 from keras_resnet.specs import TABLE  # noqa: E402
@@ -99,18 +102,9 @@ def test_what_is_not_known_is_an_error(changes, received):
     assert str(error.value).endswith(f"Received: odd {received}")
 
 
-def make_job(**changes):
-    job = {
-        "side": "torch",
-        "network": "resnet8_cifar",
-        "task": "train",
-        "batch_size": 4,
-        "input_shape": [8, 8, 3],
-        "classes": 10,
-        "threads": torch.get_num_threads(),  # of this process, which other tests share
-        "dtype": "float32",
-    }
-    return {**job, **changes}
+def make_job(side="torch", **changes):
+    threads = torch.get_num_threads()  # of this process, which other tests share
+    return MeasureJob(side, replace(WORKLOAD, threads=threads, **changes))
 
 
 def test_zero_gamma_starts_as_an_identity():
@@ -144,7 +138,7 @@ def test_a_training_step_updates_as_nesterov_does(built, dtype):
     side.first()
     parameter = net.get_submodule("head.logits").bias
     # The first step of Nesterov's momentum is (1 + momentum) times the gradient's.
-    expected = before - plan_module.LEARNING_RATE * (1 + plan_module.MOMENTUM) * parameter.grad
+    expected = before - workload.LEARNING_RATE * (1 + workload.MOMENTUM) * parameter.grad
     torch.testing.assert_close(parameter.detach(), expected)
     side.run(2)
     assert net.training
@@ -152,7 +146,7 @@ def test_a_training_step_updates_as_nesterov_does(built, dtype):
 
 
 def test_inference_leaves_the_network_as_it_is(built):
-    side = torch_sides.make(make_job(task="infer", network="resnet18_1d", input_shape=[64, 1]))
+    side = torch_sides.make(make_job(task="infer", network="resnet18_1d", input_shape=(64, 1)))
     before = [value.clone() for value in built[0].state_dict().values()]
     side.first()
     side.run(1)

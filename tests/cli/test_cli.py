@@ -12,9 +12,12 @@ from PIL import Image
 
 from keras_resnet import Recipe, SearchFailed, cli, get_spec
 from keras_resnet.cli import options, searches
+from keras_resnet.epochs import Epoch
 from keras_resnet.jobs import load_search
+from keras_resnet.jobs.inference import Prediction
 from keras_resnet.jobs.searches.results import Search, TrialResult
 from keras_resnet.search import Space
+from keras_resnet.training import Evaluation
 
 
 def _invoke(*arguments):
@@ -171,18 +174,37 @@ def test_train_evaluate_predict(monkeypatch, capsys, npz, tmp_path):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["preprocessing"]["image_size_pixels"] == [8, 10]
     assert record["recipe"]["max_steps"] == 5
-    status, out, _ = run_main(monkeypatch, capsys, "evaluate", run, "--test-size", "all", "--json")
-    assert status == 0
-    assert json.loads(out)["num_examples"] == 24
     status, out, _ = run_main(monkeypatch, capsys, "evaluate", run, "--test-size", "4")
+    assert status == 0
     assert "on 4 images" in out
     Image.fromarray(draw_images(1, 5, 5, 1, 1)[0][0, ..., 0]).save(tmp_path / "a.png")
     status, out, _ = run_main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"), "--top-k", "2", "--json")
     assert status == 0
     assert len(json.loads(out)["probabilities"]) == 2
-    status, out, _ = run_main(monkeypatch, capsys, "predict", run, str(tmp_path / "a.png"))
-    assert out.startswith(f"{tmp_path / 'a.png'}: ")
-    assert sum(name in out for name in ("dark", "gray", "light")) == 3
+
+
+EVALUATION = Evaluation(accuracy=0.75, loss=0.5, num_examples=4, confusion=np.diag([2, 1]))
+
+
+def test_an_evaluation_as_json(monkeypatch, capsys):
+    asked = {}
+
+    def evaluate(run, **options):
+        asked.update(options, run=run)
+        return EVALUATION
+
+    monkeypatch.setattr("keras_resnet.jobs.evaluate", evaluate)
+    status, out, _ = run_main(monkeypatch, capsys, "evaluate", "r", "--test-size", "all", "--batch-size", "7", "--json")
+    assert status == 0
+    assert json.loads(out) == {"accuracy": 0.75, "loss": 0.5, "num_examples": 4}
+    assert asked == {"run": "r", "test_size": "all", "batch_size": 7, "data_dir": None, "verbose": 0}
+
+
+def test_a_prediction_is_a_line(monkeypatch, capsys):
+    predictions = [Prediction("a.png", ("dark", "light"), (0.875, 0.125)), Prediction("b.png", ("light",), (1.0,))]
+    monkeypatch.setattr("keras_resnet.jobs.predict", lambda run, images, top_k: predictions)
+    status, out, _ = run_main(monkeypatch, capsys, "predict", "r", "a.png", "b.png")
+    assert (status, out) == (0, "a.png: dark 0.8750, light 0.1250\nb.png: light 1.0000\n")
 
 
 STORED = Path(__file__).parents[1] / "fixtures" / "search_0_1"
@@ -190,10 +212,10 @@ STORED = Path(__file__).parents[1] / "fixtures" / "search_0_1"
 
 def _make_trial(trial_id, status, accuracy=None, reason=""):
     spec = get_spec("resnet8_cifar")
-    records = ({"epoch": 1, "val_accuracy": 0.1, "val_loss": 2.0},)
+    history = (Epoch(1, 0.1, {"val_accuracy": 0.1, "val_loss": 2.0}),)
     if accuracy:
-        records += ({"epoch": 2, "val_accuracy": accuracy, "val_loss": 0.25},)
-    return TrialResult(trial_id, status, spec, Recipe(), 78_042, 12_500_000, 0, 3, records, 1.5, reason)
+        history += (Epoch(2, 0.1, {"val_accuracy": accuracy, "val_loss": 0.25}),)
+    return TrialResult(trial_id, status, spec, Recipe(), 78_042, 12_500_000, 0, 3, history, 1.5, reason)
 
 
 def test_search_hands_over_what_it_was_given_and_prints_each_trial_once(monkeypatch, capsys):

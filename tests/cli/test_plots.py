@@ -14,7 +14,7 @@ def _size(figure, path):
         return picture.size
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 50])
+@pytest.mark.parametrize("epochs", [1, 50])
 def test_curves(tmp_path, epochs):
     records = [
         {"epoch": e, "loss": 1 / e, "accuracy": 1 - 1 / (e + 1), "val_loss": 1.1 / e, "val_accuracy": 0.9}
@@ -33,7 +33,7 @@ def test_curves_without_validation(tmp_path):
     assert [line.get_label() for line in figure.axes[0].lines] == ["training"]
 
 
-@pytest.mark.parametrize("classes", [2, 10, 25, 26, 100])
+@pytest.mark.parametrize("classes", [2, 25, 26, 100])
 def test_confusion(tmp_path, classes):
     confusion = np.eye(classes, dtype=int) * 30
     confusion[0, 1], confusion[1] = 3, 0  # a confusion, and a class without images
@@ -47,7 +47,7 @@ def test_confusion(tmp_path, classes):
     assert 400 < height < 3000
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnext29_8x64d_cifar", "resnetv2_152", "resnet50_1d"])
+@pytest.mark.parametrize("name", ["resnext29_8x64d_cifar", "resnetv2_152", "resnet50_1d"])
 def test_network(tmp_path, name):
     sections = summarize(name)
     figure = plots.plot_network(sections, get_row(name).input_shape, title=name, subtitle="how")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from search_helpers import FIXTURE, make_request
 
+from keras_resnet.epochs import Epoch
 from keras_resnet import InputError, Recipe, jobs
 from keras_resnet.environment import Machine
 from keras_resnet.inputs import DataSource, InputOptions, Preprocessing
@@ -124,7 +125,7 @@ def test_ties_go_by_the_loss_and_trials_without_an_end_have_no_rank():
             stored.trials[0],
             trial_id=str(index),
             status="RUNNING" if index == 3 else "COMPLETED",
-            history=({"epoch": 1, "val_accuracy": accuracy, "val_loss": loss},),
+            history=(Epoch(1, 0.1, {"val_accuracy": accuracy, "val_loss": loss}),),
         )
         for index, (accuracy, loss) in enumerate(figures)
     )
@@ -138,9 +139,9 @@ def test_ties_go_by_the_loss_and_trials_without_an_end_have_no_rank():
 def test_the_kept_epoch_is_that_of_the_lowest_loss():
     trial = jobs.load_search(FIXTURE).trials[0]
     epochs = ((1, 0.5, 0.9), (2, 0.8, 0.4), (3, 0.9, 0.6))
-    history = tuple({"epoch": epoch, "val_accuracy": a, "val_loss": loss} for epoch, a, loss in epochs)
+    history = tuple(Epoch(number, 0.1, {"val_accuracy": a, "val_loss": loss}) for number, a, loss in epochs)
     kept = dataclasses.replace(trial, history=history).kept
-    assert (kept.epoch, kept.val_accuracy, kept.val_loss) == (2, 0.8, 0.4)
+    assert (kept.number, kept.val_accuracy, kept.val_loss) == (2, 0.8, 0.4)
     nothing = dataclasses.replace(trial, history=(), first_epoch=4)
     assert (nothing.kept, nothing.epochs_done) == (None, 4)
     assert (nothing.to_row(None)["val_loss"], nothing.to_row(None)["rank"]) == ("", "")
