@@ -55,16 +55,11 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 def check_options(record: Record) -> None:
     """Raises InputError where a field made by `option` is not what it may be."""
-    kinds = _field_types(type(record))
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
-        facts = field.metadata
-        if "help" not in facts:
+    for field, declared in list_options(type(record)):
+        facts, name, value = field.metadata, field.name, getattr(record, field.name)
+        if value is None and types.NoneType in _options(declared):
             continue
-        name, value = field.name, getattr(record, field.name)
-        kind, *others = [option for option in _options(kinds[name]) if option is not types.NoneType]
-        assert not others, f"{name} has one type, or that and None"
-        if value is None and types.NoneType in _options(kinds[name]):
-            continue
+        kind = get_plain_type(declared)
         if "choices" in facts:
             check_choice(name, value, facts["choices"])
         elif kind is bool:
@@ -94,15 +89,32 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
+def _field_types(cls: type[Record]) -> dict[str, Any]:
+    return _find_types(typing.cast(Any, cls))  # of which mypy does not know that it can be hashed
+
+
 @functools.cache
-def _field_types(cls: type) -> dict[str, Any]:
+def _find_types(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def list_options(record: type[Record]) -> list[tuple[dataclasses.Field[Any], Any]]:
+    """Returns each field of a record that `option` made, with its type."""
+    kinds = _field_types(record)
+    fields = dataclasses.fields(record)  # type: ignore[arg-type]
+    return [(field, kinds[field.name]) for field in fields if "help" in field.metadata]
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
     """The types that a union allows, or the one type."""
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def get_plain_type(kind: Any) -> Any:
+    """Returns the one type beside None that a field may have."""
+    (plain,) = [option for option in _options(kind) if option is not types.NoneType]
+    return plain
 
 
 def _is_record(kind: Any) -> bool:

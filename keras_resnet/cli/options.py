@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from keras_resnet import inputs, recipes
-from keras_resnet.records import Record
+from keras_resnet.records import Record, get_plain_type, list_options
 
 COUNT = "0*[1-9][0-9]{0,8}"  # a number of at least 1, as people write it
 
@@ -63,7 +63,7 @@ def _make_option(field: dataclasses.Field[Any], kind: Any) -> Callable[..., Any]
     """The option of a field that `records.option` made: what it says there is what `--help` says."""
     facts = field.metadata
     flag = facts.get("flag", "--" + field.name.replace("_", "-"))
-    plain = next(part for part in (typing.get_args(kind) or (kind,)) if part is not type(None))
+    plain = get_plain_type(kind)
     arguments: dict[str, Any] = {"type": plain}
     if plain is bool:
         flag = flag if "/" in flag else f"{flag}/--no-{flag.removeprefix('--')}"
@@ -79,16 +79,13 @@ def _make_option(field: dataclasses.Field[Any], kind: Any) -> Callable[..., Any]
     return click.option(flag, field.name, default=None, help=f"{text}  [default: {default}]", **arguments)
 
 
-def _make_options(record: type[Record], *, without: type[Record] | None = None) -> dict[str, Callable[..., Any]]:
-    kinds = typing.get_type_hints(record)
-    known = {field.name for field in dataclasses.fields(without)} if without is not None else set()
-    fields = [field for field in dataclasses.fields(record) if field.name not in known]
-    return {field.name: _make_option(field, kinds[field.name]) for field in fields}
+def _make_options(record: type[Record]) -> dict[str, Callable[..., Any]]:
+    return {field.name: _make_option(field, kind) for field, kind in list_options(record)}
 
 
 _AUGMENTATION_OPTIONS = _make_options(recipes.Augmentation)
 # How a network is trained comes before how its images are changed.
-_RECIPE_OPTIONS = {**_make_options(recipes.Recipe, without=recipes.Augmentation), **_AUGMENTATION_OPTIONS}
+_RECIPE_OPTIONS = dict(sorted(_make_options(recipes.Recipe).items(), key=lambda item: item[0] in _AUGMENTATION_OPTIONS))
 RECIPE_NAMES = tuple(_RECIPE_OPTIONS)  # the fields of a recipe that a command may be given
 
 

@@ -92,41 +92,36 @@ def train(
         SaveError: a file could not be written; the best checkpoint before it is left in the folder.
     """
     flat = {"data_dir": data_dir, "memory_limit_bytes": memory_limit_bytes, "on_error": on_error}
-    given: dict[str, Any] = {name: value for name, value in flat.items() if value is not None}
-    how: dict[str, Any] = {"normalize": normalize} if normalize is not None else {}
-    sizes = {"train_size": train_size, "test_size": test_size, "prepare_on": prepare_on}
+    read_as = {name: value for name, value in flat.items() if value is not None}
+    source = DataSource.of(data, **read_as)
+    options = InputOptions(image_size_pixels, normalize or "dataset", train_size, test_size, prepare_on)
+    run = RunOptions(None if run_dir is None else os.fspath(run_dir), verbose=verbose)
     if search_dir is None:
-        source = DataSource.of(data, **given)
-        options = InputOptions(image_size_pixels, **how, **sizes)
-        return _train(source, options, RunOptions(run_dir, verbose=verbose), model, recipe)
+        return _train(source, options, run, model, recipe)
     found = load_search(search_dir)
     if model is not None:
         raise InputError(f"A search brings its own network, so model must be left out. Received: {model!r}.")
-    source, options = _take_inputs(found, DataSource.of(data, **given), given, image_size_pixels)
-    options = replace(options, **how, **sizes)
-    return _train(
-        source, options, RunOptions(run_dir, verbose=verbose), found.best.spec, _take_recipe(found, recipe), found
-    )
+    source, options = _take_inputs(found, source, options, (*read_as, *(["normalize"] if normalize else [])))
+    return _train(source, options, run, found.best.spec, _take_recipe(found, recipe), found)
 
 
 def _take_inputs(
-    found: Search, asked: DataSource, given: Mapping[str, Any], image_size_pixels: tuple[int, int] | None
+    found: Search, source: DataSource, options: InputOptions, given: Sequence[str]
 ) -> tuple[DataSource, InputOptions]:
-    """The data and the image size of a search's winner; what was given for the training comes first."""
-    searched, preprocessing = found.record.request.source, found.record.plan.preprocessing
-    if searched.name != asked.absolute().name:
+    """How a search's winner reads its images; the fields whose names are in `given` stay as the training has them."""
+    request, size = found.record.request, found.record.plan.preprocessing.image_size_pixels
+    if request.source.name != source.absolute().name:
         raise InputError(
-            f"The winner of {found.path} is for {searched.name}. Received: {asked.name}. For other data pass its spec: "
-            "train(data, model=load_search(path).best.spec)."
+            f"The winner of {found.path} is for {request.source.name}. Received: {source.name}. For other data pass its "
+            "spec: train(data, model=load_search(path).best.spec)."
         )
-    if image_size_pixels not in (None, preprocessing.image_size_pixels):
+    if options.image_size_pixels not in (None, size):
         raise InputError(
-            f"The winner of {found.path} was found at {preprocessing.image_size_pixels} pixels. "
-            f"Received: {image_size_pixels}."
+            f"The winner of {found.path} was found at {size} pixels. Received: {options.image_size_pixels}."
         )
-    chosen = {name: getattr(asked, name) for name in given}
-    normalize = found.record.request.input.normalize
-    return replace(searched, **chosen), InputOptions(preprocessing.image_size_pixels, normalize)
+    searched = {name: value for name, value in request.source.to_dict().items() if name not in given}
+    normalize = options.normalize if "normalize" in given else request.input.normalize
+    return replace(source, **searched), replace(options, image_size_pixels=size, normalize=normalize)
 
 
 def _take_recipe(found: Search, given: Recipe | Mapping[str, Any] | None) -> dict[str, Any]:

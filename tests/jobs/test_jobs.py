@@ -19,10 +19,10 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import InputError, Recipe, SaveError, get_spec, jobs, load_data
-from keras_resnet.training.callbacks import KeepEpochs
 from keras_resnet.data import Split, encoded
 from keras_resnet.jobs import run_folder
 from keras_resnet.jobs.run_folder import CHECKPOINT_FILE, RunFolder, load_run
+from keras_resnet.training.callbacks import KeepEpochs
 
 FILES = {"run.json", "model.keras", "history.csv", "curves.png", "confusion.png"}
 QUICK = {"epochs": 1, "batch_size": 16, "max_steps": 2}

@@ -61,7 +61,13 @@ def _paths(values, prefix=()):
             yield from _paths(value, (*prefix, name))
 
 
-FREE = ("seconds", "versions")  # any names and as many as there are
+def _read_error(folder):
+    """The words of the error that reading a run ends with; None where it does not."""
+    try:
+        jobs.load_run(folder)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("layout", ["old", "new"])
@@ -83,11 +89,10 @@ def test_an_edited_record_is_a_short_error(run, tmp_path, layout):
             else:
                 inner[path[-1]] = change
             (folder / "run.json").write_text(json.dumps(edited))
-            try:
-                jobs.load_run(folder)
-            except InputError as error:
-                assert str(error).startswith(f"{folder / 'run.json'} is not the record of a run of this version: ")
-                assert len(str(error)) < 1000
+            error = _read_error(folder)
+            if error is not None:
+                assert error.startswith(f"{folder / 'run.json'} is not the record of a run of this version: ")
+                assert len(error) < 1000
                 refused += 1
     assert refused > 60
 
@@ -112,5 +117,9 @@ def test_what_is_no_record(tmp_path, text, message):
 def test_records_take_numpys_numbers_as_their_own():
     options = InputOptions((np.int64(8), np.int64(9)), train_size=np.int32(5))
     assert json.loads(json.dumps(options.to_dict())) == {
-        "image_size_pixels": [8, 9], "normalize": "dataset", "train_size": 5, "test_size": None, "prepare_on": "host",
+        "image_size_pixels": [8, 9],
+        "normalize": "dataset",
+        "train_size": 5,
+        "test_size": None,
+        "prepare_on": "host",
     }

@@ -7,9 +7,9 @@ import shutil
 import pytest
 from search_helpers import FIXTURE, make_request
 
-from keras_resnet.epochs import Epoch
 from keras_resnet import InputError, Recipe, jobs
 from keras_resnet.environment import Machine
+from keras_resnet.epochs import Epoch
 from keras_resnet.inputs import DataSource, InputOptions, Preprocessing
 from keras_resnet.jobs.searches.folder import SEARCH_FILE, SearchFolder
 from keras_resnet.jobs.searches.process import _ROLES

@@ -16,8 +16,8 @@ import tensorflow as tf
 from helpers import draw_images
 
 from keras_resnet import InputError, Preprocessing, Recipe, data, files, models, training
-from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.data import Split
+from keras_resnet.epochs import Epoch, EpochLog
 from keras_resnet.search import HyperResNet, Progress, Space, make_tuner
 from keras_resnet.search import tuner as tuner_module
 from keras_resnet.search.hypermodel import BUILT
