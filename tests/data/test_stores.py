@@ -26,7 +26,7 @@ ALL = ["pixels", *ENCODED]
 
 
 def _parse(record):
-    """A label's byte, then a PNG."""
+    """A record is a byte, the label, and then a PNG."""
     return tf.strings.substr(record, 1, -1), tf.cast(
         tf.io.decode_raw(tf.strings.substr(record, 0, 1), tf.uint8)[0], tf.int64
     )
@@ -86,7 +86,7 @@ def test_what_each_says_of_itself(stores, contents, kind):
 
 
 @given(st.lists(st.integers(0, NUMBER - 1), unique=True, min_size=1))
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @pytest.mark.parametrize("kind", ALL)
 def test_any_images_are_gathered_in_any_order(stores, kind, chosen):
     store, chosen = stores[kind], np.array(chosen)
@@ -122,34 +122,33 @@ def test_pixels_have_no_headers_to_open(stores):
     assert list(stores["pixels"].open_sample(4)) == []
 
 
-@pytest.mark.parametrize("prepare_on", ["host", "device"])
-def test_all_give_the_same_batches(stores, prepare_on):
+def test_all_give_the_same_batches(stores):
     splits = {kind: Split(store, LABELS) for kind, store in stores.items()}
-    batches = {
-        kind: list(make_eval_dataset(split, RAW, batch_size=4, prepare_on=prepare_on)) for kind, split in splits.items()
-    }
+    batches = {kind: list(make_eval_dataset(split, RAW, batch_size=4)) for kind, split in splits.items()}
     for kind in ENCODED:
         for (x, y), (expected, labels) in zip(batches[kind], batches["pixels"], strict=True):
             np.testing.assert_allclose(x, expected, atol=1e-4)
             np.testing.assert_array_equal(y, labels)
     orders = {
-        kind: [y.numpy().tolist() for _, y in make_train_dataset(split, RAW, batch_size=4, prepare_on=prepare_on)]
+        kind: [y.numpy().tolist() for _, y in make_train_dataset(split, RAW, batch_size=4)]
         for kind, split in splits.items()
     }
     assert orders["pixels"] == orders["bytes"] == orders["files"]
     assert sorted(itertools.chain(*orders["stream"])) == sorted(LABELS.tolist())
 
 
-@pytest.mark.parametrize("count", [3, 4])
-def test_workers_share_a_stream_that_does_not_divide_evenly(stores, count):
-    split = Split(stores["stream"], np.arange(NUMBER))
-    for batch_size in (2, 4):
-        shares = [list(make_train_dataset(split, RAW, batch_size=batch_size, shard=(k, count))) for k in range(count)]
-        assert len({len(share) for share in shares}) == 1
-        images = np.concatenate([x for share in shares for x, _ in share])
-        assert max(len(x) for share in shares for x, _ in share) <= batch_size
-        order = np.concatenate([y for share in shares for _, y in share])
-        assert len(order) == len(images) == NUMBER
+@pytest.mark.parametrize(("count", "batch_size"), [(3, 4), (4, 2)])
+def test_workers_share_a_stream_that_does_not_divide_evenly(stores, count, batch_size):
+    split = Split(stores["stream"], LABELS)
+    shares = [list(make_train_dataset(split, RAW, batch_size=batch_size, shard=(k, count))) for k in range(count)]
+    assert len({len(share) for share in shares}) == 1
+    assert max(len(x) for share in shares for x, _ in share) <= batch_size
+    seen = []
+    for x, y in itertools.chain(*shares):
+        indices = [int(np.abs(PIXELS - image).sum((1, 2, 3)).argmin()) for image in x.numpy()]
+        np.testing.assert_array_equal(y, LABELS[indices])
+        seen += indices
+    assert sorted(seen) == list(range(NUMBER))
 
 
 @pytest.mark.parametrize(
