@@ -94,10 +94,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="keras_resnet_benchmark_") as folder:
         exports: dict[tuple[str, str], str] = {}  # of (network, side)
         for number, case in enumerate(plan.cases, start=1):
-            title = (
-                f"{case.workload.title} ({number} of {len(plan.cases)})" if len(plan.cases) > 1 else case.workload.title
-            )
-            runner = _CaseRunner(plan, case, Path(folder), exports, functools.partial(_say, on_progress, title))
+            counted = f" ({number} of {len(plan.cases)})" if len(plan.cases) > 1 else ""
+            say = functools.partial(_say, on_progress, case.workload.title + counted)
+            runner = _CaseRunner(plan, case, Path(folder), exports, say)
             measurements += runner.measure()
             on_measurements(measurements)
     return measurements

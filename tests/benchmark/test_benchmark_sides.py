@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from benchmark_fakes import WORKLOAD
 
-from keras_resnet.benchmark import make_plan, measure
+from keras_resnet.benchmark import keras_sides, make_plan, measure, runner
 from keras_resnet.benchmark.keras_sides import build, draw_batch, make_training
 from keras_resnet.export import verify
 from keras_resnet.fused import fuse_model
@@ -53,6 +53,8 @@ def test_the_counterpart_is_made_by_keras_applications(monkeypatch):
 def test_a_plan_of_both_tasks_is_measured(threads, monkeypatch):
     """Ours and stock: trained, exported and run by TensorFlow's session, beside the matrix product."""
     monkeypatch.setattr(verify, "verify_saved_model", lambda *_: {})  # it starts processes
+    for module in (keras_sides, runner):
+        monkeypatch.setattr(module, "PRODUCT_SIZE", 64)
     options = {"batch_sizes": (2,), "image_size_pixels": (8, 8), "rounds": 2, "round_seconds": 0, "threads": 3}
     train, infer = (
         make_plan(("resnet8_cifar",), task=task, against=("stock",), **options) for task in ("train", "infer")
