@@ -1,16 +1,25 @@
 """Shared by all tests: the opt-in for slow ones, small data, one trained run."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import draw_images
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras_resnet  # noqa: F401 - before TensorFlow, so that oneDNN is on as for a user
+
+# A shell that starts the tests in the background has SIGINT ignored, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No property depends on the machine's speed or on the day.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # Decoded sets of the tests stay out of the user's own cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="keras_resnet_test_cache_")

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet import ResNetSpec
+
+# Two blocks of a few filters, for every test that has to train: most of what a training takes is tracing its step.
+TINY = ResNetSpec("tiny", "basic", depths=(1, 1), filters=(4, 8), strides=(1, 2), stem="cifar", stem_filters=4)
+
 
 def draw_images(number, height, width, channels, classes, seed=0):
     """Images of noise whose mean brightness tells the class, so that a network can learn them in a few steps."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import draw_images
+from helpers import TINY, draw_images
 
 from keras_resnet import InputError, Preprocessing, jobs, load_data, make_eval_dataset, make_train_dataset
 from keras_resnet.data import cache, compute_preprocessing, encoded, streams
@@ -312,7 +312,7 @@ def test_damage_behind_the_cached_labels_is_named_by_whatever_reads_it(own_copy)
         lambda: encoded.check_decodable(data.test),
         lambda: compute_preprocessing(data, data.train),
         lambda: list(make_train_dataset(data.train, RAW)),
-        lambda: jobs.train("level_set", model="resnet8_cifar", run_dir=root / "run", verbose=0, **arguments),
+        lambda: jobs.train("level_set", model=TINY, run_dir=root / "run", verbose=0, **arguments),
         lambda: jobs.inspect_data("level_set", memory_limit_bytes=1000, data_dir=root),
     ):
         with pytest.raises(InputError, match=message), encoded.naming_undecodable(data.train):

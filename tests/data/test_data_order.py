@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import draw_images, write_folder
+from helpers import TINY, draw_images, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,7 +179,7 @@ def test_a_job_balances_uneven_classes(tmp_path, monkeypatch, balance):
     monkeypatch.setattr(training, "fit", lambda *a, **k: seen.update(k) or real_fit(*a, **k))
     monkeypatch.setattr(data, "make_train_dataset", lambda *a, **k: seen.update(k) or real_make(*a, **k))
     recipe = {"epochs": 1, "batch_size": 8, "max_steps": 2, "class_balance": balance}
-    run = jobs.train(tmp_path / "set.npz", model="resnet8_cifar", run_dir=tmp_path / "r", recipe=recipe, verbose=0)
+    run = jobs.train(tmp_path / "set.npz", model=TINY, run_dir=tmp_path / "r", recipe=recipe, verbose=0)
     assert run.recipe.class_balance == balance
     assert seen["sampling"] == ("balanced" if balance == "sampling" else "uniform")
     assert (seen["class_weight"] is None) == (balance == "sampling")
@@ -302,7 +302,7 @@ def test_a_crop_of_a_file_is_a_part_of_what_it_decodes_to(tmp_path, suffix):
 def test_the_device_computes_what_the_host_does(target):
     images, labels = draw_images(16, 10, 6, 3, 2)
     preprocessing = Preprocessing(target, 3, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
-    network = keras_resnet.build("resnet8_cifar", preprocessing.input_shape, 2, classifier_activation=None)
+    network = keras_resnet.build(TINY, preprocessing.input_shape, 2, classifier_activation=None)
     wrapped = keras_resnet.wrap_for_device(network, (10, 6, 3), preprocessing)
     split = Split(images, labels)
     (stored, _), *_ = make_eval_dataset(split, preprocessing, batch_size=16, prepare_on="device")
@@ -317,7 +317,7 @@ def test_a_job_that_resizes_on_the_device_saves_the_bare_network(npz, tmp_path):
     recipe = {"epochs": 1, "batch_size": 16, "seed": 3, "shift_fraction": 0.2}
     runs = [
         jobs.train(
-            npz, model="resnet8_cifar", image_size_pixels=(16, 16), run_dir=tmp_path / prepare_on, recipe=recipe,
+            npz, model=TINY, image_size_pixels=(16, 16), run_dir=tmp_path / prepare_on, recipe=recipe,
             prepare_on=prepare_on, normalize="mnist", verbose=0,
         )
         for prepare_on in ("host", "device")
@@ -345,7 +345,7 @@ def test_a_job_that_resizes_on_the_device_saves_the_bare_network(npz, tmp_path):
 @pytest.mark.parametrize("batch_size", [8, 6])  # 16 images: batches of one size, and of 5 and 6
 def test_the_device_takes_bytes_of_files(files, augmentation, batch_size):
     preprocessing = Preprocessing((12, 10), 3, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
-    network = keras_resnet.build("resnet8_cifar", preprocessing.input_shape, 2, classifier_activation=None)
+    network = keras_resnet.build(TINY, preprocessing.input_shape, 2, classifier_activation=None)
     wrapped = keras_resnet.wrap_for_device(network, preprocessing.input_shape, preprocessing)
     arguments = {"batch_size": batch_size, "seed": 4, "augmentation": augmentation, "classes": 2}
     on_host, on_device = (
@@ -426,7 +426,7 @@ def test_a_job_trains_on_bytes_of_files(tmp_path):
     folder = write_folder(tmp_path / "files", images, labels, ["a", "b"], suffix=".png")
     recipe = {"epochs": 1, "batch_size": 8, "seed": 3, "horizontal_flip": True}
     run = jobs.train(
-        folder, model="resnet8_cifar", image_size_pixels=(16, 16), run_dir=tmp_path / "run", recipe=recipe,
+        folder, model=TINY, image_size_pixels=(16, 16), run_dir=tmp_path / "run", recipe=recipe,
         prepare_on="device", verbose=0,
     )  # fmt: skip
     assert run.record.input.prepare_on == "device"
@@ -436,6 +436,6 @@ def test_a_job_trains_on_bytes_of_files(tmp_path):
 
 
 def test_what_the_device_cannot_do():
-    network = keras_resnet.build("resnet8_cifar", (8, 8, 1), 2)
+    network = keras_resnet.build(TINY, (8, 8, 1), 2)
     with pytest.raises(InputError, match=r"stored images of 1 channels are needed. Received: a network on \(8, 8, 1\)"):
         keras_resnet.wrap_for_device(network, (6, 6, 1), RAW)

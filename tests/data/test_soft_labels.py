@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import draw_images
+from helpers import TINY, draw_images
 
 from keras_resnet import (
     Augmentation,
@@ -57,7 +57,7 @@ def test_one_fit_takes_soft_training_and_integer_validation_labels(tmp_path):
     recipe = Recipe(epochs=2, batch_size=16, **SOFT)
     train = make_train_dataset(split, preprocessing, batch_size=16, augmentation=recipe.augmentation, classes=3)
     assert train.element_spec[1] == tf.TensorSpec((16, 3), tf.float32)
-    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 3, classifier_activation=None)
     held_out = make_eval_dataset(split, preprocessing, batch_size=16)
     trained = training.fit(model, training.Batches(train, 2, held_out), recipe, verbose=0)
     assert all({"loss", "accuracy", "val_loss", "val_accuracy"} <= set(epoch.figures) for epoch in trained.epochs)
@@ -75,7 +75,7 @@ def test_a_run_with_everything_round_trips(npz, tmp_path):
     chosen = {**SOFT, "randaugment_ops": 1, "erasing_probability": 0.3, "brightness": 0.2, "horizontal_flip": True}
     run = jobs.train(
         npz,
-        model="resnet8_cifar",
+        model=TINY,
         run_dir=tmp_path / "run",
         recipe={"epochs": 1, "batch_size": 32, "resized_crop": (0.5, 1.0), **chosen},
         verbose=0,

@@ -8,13 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import draw_images, write_folder
+from helpers import TINY, draw_images, write_folder
 from PIL import Image
 
 import keras_resnet
@@ -29,7 +28,7 @@ QUICK = {"epochs": 1, "batch_size": 16, "max_steps": 2}
 
 
 def _train(npz, run_dir, **changes):
-    return jobs.train(npz, model="resnet8_cifar", run_dir=run_dir, recipe={**QUICK, **changes}, verbose=0)
+    return jobs.train(npz, model=TINY, run_dir=run_dir, recipe={**QUICK, **changes}, verbose=0)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
@@ -91,11 +90,22 @@ def test_the_saved_model_is_the_network_alone(run, npz):
 
 
 def test_two_runs_with_one_seed_are_the_same(npz, tmp_path):
-    a, b, c = (_train(npz, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
-    weights = [keras.saving.load_model(r.model_path).get_weights() for r in (a, b, c)]
-    assert all(np.array_equal(x, y) for x, y in zip(weights[0], weights[1], strict=True))
-    assert not all(np.array_equal(x, y) for x, y in zip(weights[0], weights[2], strict=True))
-    assert a.record.test == b.record.test
+    runs = [_train(npz, tmp_path / name, seed=1) for name in ("a", "b")]
+    mine, theirs = (keras.saving.load_model(run.model_path).get_weights() for run in runs)
+    assert all(np.array_equal(x, y) for x, y in zip(mine, theirs, strict=True))
+    assert runs[0].record.test == runs[1].record.test
+
+
+def test_another_seed_draws_other_weights(npz, tmp_path):
+    network = keras.saving.load_model(_train(npz, tmp_path / "r", seed=2).model_path)
+    keras.utils.set_random_seed(1)
+    other = keras_resnet.build(TINY, (8, 8, 1), 3, classifier_activation=None)
+    # Two steps move no kernel as far as another draw.
+    kernel, drawn = (np.asarray(model.get_layer("stem_conv").kernel) for model in (network, other))
+    keras.utils.set_random_seed(2)
+    same = keras_resnet.build(TINY, (8, 8, 1), 3, classifier_activation=None)
+    own = np.asarray(same.get_layer("stem_conv").kernel)
+    assert np.abs(kernel - own).max() < 0.2 * np.abs(kernel - drawn).max()
 
 
 def test_evaluate_gives_the_figures_of_the_run(run):
@@ -106,9 +116,7 @@ def test_evaluate_gives_the_figures_of_the_run(run):
 
 
 def test_evaluate_all_after_a_run_on_a_part(npz, tmp_path):
-    run = jobs.train(
-        npz, model="resnet8_cifar", run_dir=tmp_path / "r", train_size=40, test_size=6, recipe=QUICK, verbose=0
-    )
+    run = jobs.train(npz, model=TINY, run_dir=tmp_path / "r", train_size=40, test_size=6, recipe=QUICK, verbose=0)
     assert run.record.test.num_examples == 6
     assert run.record.data.train_images + run.record.data.validation_images == 40
     assert jobs.evaluate(run.path, verbose=0).to_dict() == pytest.approx(run.record.test.to_dict())
@@ -139,9 +147,7 @@ def test_predict_gives_the_classes_by_falling_probability(run, tmp_path):
 def test_an_image_folder_trains(tmp_path):
     images, labels = draw_images(30, 9, 7, 3, 2)
     folder = write_folder(tmp_path / "shades", images, labels, ["dark", "light"])
-    run = jobs.train(
-        folder, model="resnet8_cifar", run_dir=tmp_path / "run", recipe={**QUICK, "batch_size": 8}, verbose=0
-    )
+    run = jobs.train(folder, model=TINY, run_dir=tmp_path / "run", recipe={**QUICK, "batch_size": 8}, verbose=0)
     assert run.preprocessing.input_shape == (9, 7, 3)
     assert run.class_names == ("dark", "light")
     assert run.record.source.name == str(folder)
@@ -249,7 +255,7 @@ def test_a_truncated_image_is_named_and_nothing_is_left(tmp_path, suffix, part):
     recipe = {"epochs": 1, "batch_size": 8}
     _leaves_nothing(
         tmp_path,
-        lambda: jobs.train(folder, model="resnet8_cifar", run_dir=tmp_path / "run", recipe=recipe, verbose=0),
+        lambda: jobs.train(folder, model=TINY, run_dir=tmp_path / "run", recipe=recipe, verbose=0),
         rf"{broken.name} could not be decoded as a PNG or JPEG image: ",
     )
 
@@ -342,7 +348,7 @@ def test_a_disk_full_later_leaves_the_checkpoint(npz, tmp_path, monkeypatch):
         _train(npz, tmp_path / "r")
     assert {path.name for path in (tmp_path / "r").iterdir()} == {CHECKPOINT_FILE, "history.csv"}
     monkeypatch.undo()
-    network = keras_resnet.build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    network = keras_resnet.build(TINY, (8, 8, 1), 3, classifier_activation=None)
     before = network.get_weights()[0]
     keras_resnet.models.load_weights(network, tmp_path / "r" / CHECKPOINT_FILE)
     assert not np.array_equal(network.get_weights()[0], before)
@@ -403,27 +409,49 @@ def test_ctrl_c_twice_stops_at_once(npz, tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+WAITING_TRAINING = """
+import os
+from keras_resnet.training.callbacks import KeepEpochs
+
+started = open(os.environ["STARTED"], "w")
+
+
+def wait(self, epoch, logs=None):
+    if epoch == 1:
+        print("second", file=started, flush=True)
+        open(os.environ["SIGNALLED"]).read()  # until the signal was sent
+
+
+KeepEpochs.on_epoch_begin = wait
+from keras_resnet.cli import main
+main()
+"""
+
+
 def test_ctrl_c_at_the_command_line(npz, tmp_path):
-    """A real signal to a real process: it ends with a finished run or says that it stopped, never with a traceback."""
-    code = "from keras_resnet.cli import main; main()"
-    arguments = ["train", str(npz), "--model", "resnet8_cifar", "--run-dir", str(tmp_path / "r"), "--epochs", "10000"]
+    """A real signal to a real process: it ends with a finished run and says that it stopped, never with a traceback."""
+    pipes = {name: tmp_path / name.lower() for name in ("STARTED", "SIGNALLED")}
+    for path in pipes.values():
+        os.mkfifo(path)
+    arguments = ["train", str(npz), "--model", "resnet8_cifar", "--run-dir", str(tmp_path / "r"), "--epochs", "3"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments, "--batch-size", "16"],
+        [sys.executable, "-c", WAITING_TRAINING, *arguments, "--batch-size", "16"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **{name: str(path) for name, path in pipes.items()}},
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "r" / CHECKPOINT_FILE).exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        os.sched_yield()
+    with open(pipes["STARTED"]) as started:  # ends with the process, if that ends too early
+        assert started.readline() == "second\n", process.communicate()[1]
     process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=120)[1]
+    open(pipes["SIGNALLED"], "w").close()
+    errors = process.communicate()[1]
     assert "Traceback" not in errors
     assert "stopping after this step" in errors
     assert process.returncode == 0
-    assert load_run(tmp_path / "r").record.interrupted
+    record = load_run(tmp_path / "r").record
+    assert record.interrupted
+    assert 6 < record.steps <= 12
 
 
 @pytest.mark.parametrize("changes", [{"rank": 1}, {"block": "custom"}])

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
@@ -95,7 +96,7 @@ def test_constant_and_step_schedules():
 
 
 def test_bn_and_biases_do_not_decay():
-    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 3, classifier_activation=None)
     training.compile_model(
         model, Recipe(learning_rate=0.1, weight_decay=0.5, schedule="constant", warmup_fraction=0), steps=5
     )
@@ -111,7 +112,7 @@ def test_bn_and_biases_do_not_decay():
 
 @pytest.mark.parametrize(("optimizer", "weight_decay"), [("sgd", 0.0), ("adam", 0.01), ("adamw", 0.0)])
 def test_every_optimizer_trains(optimizer, weight_decay):
-    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 2, classifier_activation=None)
     training.compile_model(model, Recipe(optimizer=optimizer, clip_norm=1.0, weight_decay=weight_decay), steps=20)
     x = np.concatenate([np.zeros((8, 8, 8, 1)), np.ones((8, 8, 8, 1))]).astype("float32")
     y = np.repeat([0, 1], 8)
@@ -145,7 +146,7 @@ def test_reestimation_is_the_statistic_over_all_batches():
 
 
 def test_reestimation_changes_no_weight_and_leaves_training_as_it_was():
-    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 3, classifier_activation=None)
     training.compile_model(model, Recipe(), steps=10)
     x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 3
     model.train_on_batch(x, y)
@@ -165,7 +166,7 @@ def test_reestimation_changes_no_weight_and_leaves_training_as_it_was():
 
 
 def test_reestimation_needs_images_and_bn():
-    model = build("resnet8_cifar", (8, 8, 1), 3)
+    model = build(TINY, (8, 8, 1), 3)
     before = model.get_layer("stem_bn").moving_variance.numpy()
     with pytest.raises(InputError, match=r"needs at least one batch. Received: an empty dataset"):
         reestimate_batchnorm(model, [])
@@ -243,7 +244,7 @@ def test_a_checkpoint_whose_model_nobody_uses_is_not_reestimated():
 
 
 def test_reestimation_that_fails_leaves_no_batch_behind():
-    model = build("resnet8_cifar", (8, 8, 1), 3)
+    model = build(TINY, (8, 8, 1), 3)
     before = [w.numpy().copy() for w in model.non_trainable_weights]
 
     def broken():
@@ -258,7 +259,7 @@ def test_reestimation_that_fails_leaves_no_batch_behind():
 
 
 def test_fit_stops_at_max_steps_and_keeps_the_last_epoch_without_validation():
-    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 2, classifier_activation=None)
     x, y = np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype("float32"), np.arange(32) % 2
     recipe = Recipe(epochs=5, batch_size=8, max_steps=6)
     trained = training.fit(model, training.Batches(_dataset(x, y), 4), recipe, verbose=0)
@@ -276,7 +277,7 @@ def test_bn_is_reestimated_by_default_only_after_short_training():
 
 
 def test_evaluate_equals_scikit_learn():
-    model = build("resnet8_cifar", (8, 8, 1), 3, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 3, classifier_activation=None)
     x, y = np.random.default_rng(0).normal(0, 5, size=(20, 8, 8, 1)).astype("float32"), np.arange(20) % 3
     evaluation = training.evaluate(model, _dataset(x, y, 7), y, verbose=0)
     logits = np.asarray(model(x), np.float64)
@@ -291,13 +292,13 @@ def test_evaluate_equals_scikit_learn():
 
 def test_a_training_needs_a_step():
     with pytest.raises(InputError, match=r"at least 1 step. Received: 0"):
-        training.compile_model(build("resnet8_cifar", (8, 8, 1), 3), Recipe(), steps=0)
+        training.compile_model(build(TINY, (8, 8, 1), 3), Recipe(), steps=0)
 
 
 def _make_training(**changes):
     """A compiled-to-be network, batches of two classes and a recipe of three epochs."""
     keras.utils.set_random_seed(0)
-    model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+    model = build(TINY, (8, 8, 1), 2, classifier_activation=None)
     x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32"), np.arange(16) % 2
     return model, _dataset(x, y), Recipe(**{"epochs": 3, "batch_size": 8, **changes})
 
@@ -471,7 +472,7 @@ def test_several_steps_at_a_time_train_the_same_network(max_steps):
     weights, records = [], []
     for at_once in (1, 3):
         keras.utils.set_random_seed(0)
-        model = build("resnet8_cifar", (8, 8, 1), 2, classifier_activation=None)
+        model = build(TINY, (8, 8, 1), 2, classifier_activation=None)
         x, y = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("float32"), np.arange(40) % 2
         recipe = Recipe(epochs=2, batch_size=8, max_steps=max_steps, steps_per_execution=at_once)
         trained = training.fit(model, training.Batches(_dataset(x, y), 5, _dataset(x, y)), recipe, verbose=0)
