@@ -25,7 +25,7 @@ from keras_resnet.specs import (
 
 _DIALECTS = {"post": "torchvision", "pre": "torchvision_v2"}
 _DIGITS = 4  # significant digits of learning rates and decays: the same on whichever side of a wire they are read
-_KINDS = ("block", "activation_order", "stem")  # hyperparameters that do not simply make it larger
+_KINDS = ("block", "activation_order", "stem")  # hyperparameters whose values have no order of size
 _OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}  # values an optimizer keeps per parameter
 
 Values = Mapping[str, Any]  # hyperparameter name -> value; inactive ones may be there and are ignored
@@ -41,14 +41,6 @@ class Budget(Record):
 
     def __post_init__(self) -> None:
         take_counts(self, ("max_params", "max_macs", "max_memory"), optional=True)
-
-
-@dataclass(frozen=True)
-class _Size:
-    """A hyperparameter that makes a network larger, with its values, smallest first."""
-
-    name: str
-    values: tuple[Any, ...]
 
 
 class Candidates:
@@ -133,7 +125,7 @@ class Candidates:
             )
 
     def make(self, values: Values) -> tuple[ResNetSpec, Recipe]:
-        """`(spec, recipe)` of one set of values; raises InputError where they give no network."""
+        """Returns `(spec, recipe)` of one set of values; raises InputError where they give no network."""
         return self._make_spec(values), self._make_recipe(values)
 
     def _make_spec(self, values: Values) -> ResNetSpec:
@@ -161,7 +153,7 @@ class Candidates:
 
     @staticmethod
     def _filters(values: Values) -> tuple[int, ...]:
-        """`width * growth2 * ... * growth_s` of each stage, from stage 2 on rounded up to a multiple of 4."""
+        """Returns `width * growth2 * ... * growth_s` of each stage, from stage 2 on rounded up to a multiple of 4."""
         exact, filters = float(values["width"]), [values["width"]]
         for stage in range(2, values["stages"] + 1):
             exact *= values[f"growth{stage}"]
@@ -177,11 +169,11 @@ class Candidates:
         return replace(self.recipe, **changes)
 
     def admits(self, values: Values) -> bool:
-        """Whether the values give a network inside the budget; nothing is built."""
+        """Returns whether the values give a network inside the budget; nothing is built."""
         return self._overrun(values) <= 1
 
     def _overrun(self, values: Values) -> float:
-        """The largest share of a limit that the network takes; infinite where the values give none."""
+        """Returns the largest share of a limit that the network takes; infinity where the values give no network."""
         try:
             spec = self._make_spec(values)
         except InputError:
@@ -189,7 +181,7 @@ class Candidates:
         return max((used / limit for used, limit in self._measure(spec)), default=0.0)
 
     def _measure(self, spec: ResNetSpec) -> Iterator[tuple[int, int]]:
-        """What the network takes of each limit that is set, and the limit."""
+        """Yields what the network takes of each limit that is set, and that limit."""
         budget = self.budget
         if budget.max_params is not None or budget.max_macs is not None:
             totals = count_totals(spec, self.input_shape, self.classes)
@@ -201,7 +193,7 @@ class Candidates:
             yield self.estimate_memory(spec), budget.max_memory
 
     def estimate_memory(self, spec: ResNetSpec) -> int:
-        """Bytes of a training step of the network at the recipe's batch size."""
+        """Returns the bytes of a training step of the network at the recipe's batch size, by estimate."""
         return estimate_memory(
             spec,
             self.input_shape,
@@ -211,7 +203,7 @@ class Candidates:
         )
 
     def may_admit(self, beginning: Values) -> bool:
-        """Whether values for the first hyperparameters leave any network inside the budget."""
+        """Returns whether values for the first hyperparameters leave any network inside the budget."""
         kinds = {name: beginning[name] for name in _KINDS if name in beginning}
         if len(kinds) < len(_KINDS):
             return True
@@ -238,10 +230,10 @@ class Candidates:
     def _shrink(self, point: dict[str, Any], lowest: dict[str, Any]) -> dict[str, Any]:
         while not self.admits(point):
             lower: list[tuple[float, int, dict[str, Any]]] = []
-            for size in self._sizes(point):
-                index = bisect.bisect_left(size.values, point[size.name])
+            for name, choices in self._sizes(point).items():
+                index = bisect.bisect_left(choices, point[name])
                 if index:
-                    other = {**point, size.name: size.values[index - 1]}
+                    other = {**point, name: choices[index - 1]}
                     lower.append((self._overrun(other), len(lower), other))
             enough = [item for item in lower if item[0] <= 1]
             best = max(enough, key=lambda item: (item[0], -item[1])) if enough else min(lower, default=None)
@@ -254,28 +246,31 @@ class Candidates:
         moved = True
         while moved:
             moved = False
-            for size in self._sizes(point):
-                now, target = point[size.name], wanted[size.name]
-                notches = [value for value in size.values if now < value <= target or target <= value < now]
+            for name, choices in self._sizes(point).items():
+                now, target = point[name], wanted[name]
+                notches = [value for value in choices if now < value <= target or target <= value < now]
                 if notches:
-                    other = {**point, size.name: min(notches, key=lambda value: abs(value - now))}
+                    other = {**point, name: min(notches, key=lambda value: abs(value - now))}
                     if self.admits(other):
                         point, moved = other, True
         return point
 
-    def _sizes(self, values: Values) -> list[_Size]:
-        """The sizes that are active at these values."""
-        space = self.space
-        sizes = [_Size("stages", space.stages or ())]
-        sizes += [_Size(f"blocks{stage}", space.depths) for stage in range(1, values["stages"] + 1)]
-        sizes.append(_Size("width", space.widths))
-        sizes += [_Size(f"growth{stage}", space.growths) for stage in range(2, values["stages"] + 1)]
+    def _sizes(self, values: Values) -> dict[str, tuple[Any, ...]]:
+        """Returns the hyperparameters that make a network larger and are active at these values, with their choices.
+
+        Choices are in ascending order, as `Space` keeps them.
+        """
+        space, stages = self.space, values["stages"]
+        sizes: dict[str, tuple[Any, ...]] = {"stages": space.stages or ()}
+        sizes |= {f"blocks{stage}": space.depths for stage in range(1, stages + 1)}
+        sizes["width"] = space.widths
+        sizes |= {f"growth{stage}": space.growths for stage in range(2, stages + 1)}
         if values["block"] == "resnext":
-            sizes += [_Size("groups", space.groups), _Size("width_per_group", space.widths_per_group)]
+            sizes |= {"groups": space.groups, "width_per_group": space.widths_per_group}
         return sizes
 
     def _defaults(self) -> dict[str, Any]:
-        """A value for every size, also for those that are inactive."""
+        """Returns a value for every size, also for those that are inactive."""
         space, most = self.space, max(self.space.stages or ())
         values: dict[str, Any] = {f"blocks{stage}": _near(space.depths, 2) for stage in range(1, most + 1)}
         values |= {f"growth{stage}": _near(space.growths, 2) for stage in range(2, most + 1)}
@@ -290,7 +285,7 @@ class Candidates:
         return sorted(self._kinds(), key=lambda kinds: sum(wanted[name] != value for name, value in kinds.items()))
 
     def _lowest(self, kinds: Mapping[str, str], stages: int | None = None) -> Iterator[dict[str, Any]]:
-        """The smallest networks of a kind: every figure of the budget grows with every size.
+        """Yields the smallest networks of a kind: every figure of the budget grows with every size.
 
         Of resnext there may be several: a narrow group needs a wide stage to have one channel at all.
         """
@@ -338,7 +333,7 @@ class Candidates:
 
 @contextlib.contextmanager
 def _under(hp: Any, parent: str, all_values: tuple[Any, ...], values: list[Any]) -> Iterator[None]:
-    """A conditional scope, or none where the parent can have no other value."""
+    """Opens a conditional scope, or none where the parent can have no other value."""
     if len(values) == len(all_values):
         yield
     else:

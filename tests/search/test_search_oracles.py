@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras_tuner
 import pytest
-from test_search_space import TINY, all_points, declare, is_active
+from space_helpers import TINY, all_points, declare, is_active
 
 from keras_resnet import InputError, Recipe
 from keras_resnet.search import TUNERS, Budget, Candidates, Space, make_oracle

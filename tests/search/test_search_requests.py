@@ -118,7 +118,7 @@ def test_the_plan_is_of_the_training_images_alone(npz, tmp_path):
     assert dataclasses.replace(same.data, name=str(npz)) == found.data
     assert found.budget == Budget(MAX_PARAMS, None, 10**9)
     assert (found.recipe.epochs, found.recipe.validation_split) == (3, SEARCH_VALIDATION_SPLIT)
-    assert (found.space.widths, found.space.learning_rates) == ((4, 8), (0.00125, 0.04))
+    assert (found.space.widths, found.space.learning_rates) == ((8, 16), (0.00125, 0.04))
 
 
 # The folder
@@ -136,8 +136,8 @@ def asked(npz, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_params": 2000}, r"max_params 1500 there, 2000 now"),
-        ({"space": dataclasses.replace(SPACE, widths=(4, 16))}, r"space.widths \(4, 8\) there, \(4, 16\) now"),
+        ({"max_params": 2000}, r"max_params 6000 there, 2000 now"),
+        ({"space": dataclasses.replace(SPACE, widths=(8, 24))}, r"space.widths \(8, 16\) there, \(8, 24\) now"),
         ({"recipe": {**RECIPE, "seed": 1}}, r"recipe.seed None there, 1 now"),
         (
             {"normalize": "mnist", "on_error": "skip", "memory_limit_bytes": 10**6},

@@ -1,157 +1,30 @@
-"""The space of a search and its budget: what is declared, made, counted and moved; nothing is trained."""
+"""The space of a search: what is declared, what values become, what cannot be used, JSON; nothing is trained."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
-import random
 
 import keras_tuner
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras_tuner.engine.hyperparameters import Choice, Float
+from space_helpers import (
+    CHECKED,
+    KINDS,
+    LIMITS,
+    ODD_RECIPE,
+    POINT,
+    all_candidates,
+    count_figures,
+    declare,
+    draw_point,
+    spaces,
+)
 
-from keras_resnet import InputError, Recipe, ResNetSpec, build, count_macs, count_params, get_dialect
+from keras_resnet import InputError, Recipe, ResNetSpec, build, get_dialect
 from keras_resnet.search import Budget, Candidates, Space, parse_space
-from keras_resnet.specs import estimate_memory
-
-CHECKED = settings(max_examples=150, deadline=None, derandomize=True)
-KINDS = ("block", "activation_order", "stem")
-LIMITS = ("max_params", "max_macs", "max_memory")
-TINY = Space(
-    blocks=("resnext", "basic"),
-    activation_orders=("pre",),
-    stems=("cifar", "imagenet"),
-    stages=(1, 2),
-    depths=(1, 2),
-    widths=(4, 8, 20),
-    growths=(1.0, 1.5),
-    groups=(2, 4),
-    widths_per_group=(8, 16),
-)
-ODD_RECIPE = Recipe(
-    epochs=3,
-    batch_size=8,
-    optimizer="adamw",
-    learning_rate=0.01,
-    momentum=0.5,
-    weight_decay=0.01,
-    schedule="step",
-    warmup_fraction=0.2,
-    clip_norm=1.0,
-    shift_fraction=0.25,
-    horizontal_flip=True,
-    validation_split=0.3,
-    reestimate_bn=False,
-    seed=7,
-)
-
-
-@functools.cache
-def declare(candidates):
-    hyperparameters = keras_tuner.HyperParameters()
-    candidates.declare(hyperparameters)
-    return hyperparameters.space
-
-
-def is_active(hp, values):
-    return all(condition.is_active(values) for condition in hp.conditions)
-
-
-def _draw(candidates, seed):
-    """A random point, as a tuner has it: the active hyperparameters only."""
-    generator, values = random.Random(seed), {}
-    for hp in declare(candidates):
-        if is_active(hp, values):
-            values[hp.name] = hp.prob_to_value(generator.random())
-    return values
-
-
-def all_points(candidates):
-    """Every point of the space, its rates at their defaults."""
-    points = [{}]
-    for hp in declare(candidates):
-        choices = hp.values if isinstance(hp, Choice) else [hp.default]
-        points = [
-            extended
-            for values in points
-            for extended in ([{**values, hp.name: v} for v in choices] if is_active(hp, values) else [values])
-        ]
-    return points
-
-
-def _count(candidates, values):
-    """What a point takes of each limit, counted apart; None where it gives no network."""
-    if values["block"] == "resnext" and values["width"] * values["width_per_group"] < 64:
-        return None
-    spec, recipe = candidates.make(values)
-    arguments = spec, candidates.input_shape, candidates.classes
-    slots = 1 if recipe.optimizer == "sgd" else 2
-    memory = estimate_memory(*arguments, batch_size=recipe.batch_size, optimizer_slots=slots)
-    return dict(zip(LIMITS, (count_params(*arguments), count_macs(*arguments), memory), strict=True))
-
-
-def _fits(candidates, values):
-    used = _count(candidates, values)
-    limits = {name: limit for name, limit in candidates.budget.to_dict().items() if limit is not None}
-    return used is not None and all(used[name] <= limit for name, limit in limits.items())
-
-
-def _sizes(space, values):
-    """The active sizes and their values, smallest first."""
-    stages = values["stages"]
-    sizes = {"stages": space.stages, "width": space.widths}
-    sizes |= {f"blocks{stage}": space.depths for stage in range(1, stages + 1)}
-    sizes |= {f"growth{stage}": space.growths for stage in range(2, stages + 1)}
-    if values["block"] == "resnext":
-        sizes |= {"groups": space.groups, "width_per_group": space.widths_per_group}
-    return {name: sorted(choices) for name, choices in sizes.items()}
-
-
-@st.composite
-def spaces(draw, most=3):
-    def some(*values):
-        return tuple(draw(st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)))
-
-    space = Space(
-        blocks=some("basic", "bottleneck", "resnext"),
-        activation_orders=some("post", "pre"),
-        stems=some("cifar", "imagenet", "deep"),
-        stages=some(1, 2, 3, 4),
-        depths=some(1, 2, 3, 5),
-        widths=some(2, 4, 7, 8, 10, 16, 32),
-        growths=some(1, 1.1, 1.5, 2, 3),
-        groups=some(1, 2, 3, 8),
-        widths_per_group=some(2, 4, 8, 16, 32, 64, 96),
-        learning_rates=(0.001, 0.1),
-    )
-    assume(space.blocks != ("resnext",) or space.widths[-1] * space.widths_per_group[-1] >= 64)
-    return space
-
-
-@st.composite
-def all_candidates(draw, budgets=True, most=3):
-    """Candidates of a random space, input and recipe, and of a budget that at least one network of the space meets."""
-    options = {
-        "space": draw(spaces(most)),
-        "recipe": draw(st.sampled_from([Recipe(), ODD_RECIPE])),
-        "augment": draw(st.booleans()),
-    }
-    shape, classes = draw(st.sampled_from([(8, 8, 1), (16, 12, 3), (33, 5, 3), (9, 2)])), draw(st.integers(1, 11))
-    free = Candidates(shape, classes, **options)
-    if not budgets:
-        return free
-    drawn = (_count(free, _draw(free, seed)) for seed in draw(st.lists(st.integers(0, 999), min_size=8, max_size=8)))
-    reached = next((used for used in drawn if used), None)
-    assume(reached is not None)
-    limited = draw(st.lists(st.sampled_from(LIMITS), min_size=1, unique=True))
-    slack = draw(st.sampled_from([1, 1, 1.3]))
-    return Candidates(
-        shape, classes, budget=Budget(**{name: int(slack * reached[name]) for name in limited}), **options
-    )
-
 
 # What is declared: an interface, by which searches on disk are read and gone on with.
 
@@ -290,7 +163,7 @@ def test_conditions_where_the_parent_has_one_value(space, inactive):
 @CHECKED
 @given(all_candidates(budgets=False), st.integers(0, 10**6))
 def test_every_point_is_a_network_but_for_groups_without_a_channel(candidates, seed):
-    values = _draw(candidates, seed)
+    values = draw_point(candidates, seed)
     if values["block"] == "resnext" and values["width"] * values["width_per_group"] < 64:
         assert not candidates.admits(values)
         with pytest.raises(InputError, match=r"stage 1: The inner width .* must be at least groups"):
@@ -323,29 +196,6 @@ def test_every_point_is_a_network_but_for_groups_without_a_channel(candidates, s
         assert recipe.shift_fraction == values["shift_fraction"]
 
 
-POINT = {
-    "block": "resnext",
-    "activation_order": "pre",
-    "stem": "deep",
-    "stages": 4,
-    "width": 10,
-    "blocks1": 1,
-    "blocks2": 2,
-    "growth2": 1.5,
-    "blocks3": 3,
-    "growth3": 1.0,
-    "blocks4": 1,
-    "growth4": 2.0,
-    "groups": 4,
-    "width_per_group": 16,
-    "learning_rate": 0.0123456,
-    "weight_decay": 0.00098764,
-    "shift_fraction": 0.125,
-}
-
-SMALLEST = {"activation_order": "post", "stages": 2, "width": 8, "blocks1": 1, "blocks2": 1, "growth2": 1.0}
-
-
 def test_a_point_by_hand():
     candidates = Candidates((48, 40, 3), 10, recipe=ODD_RECIPE, augment=True)
     spec, recipe = candidates.make(POINT)
@@ -372,207 +222,11 @@ def test_a_point_by_hand():
 
 def test_sequences():
     candidates = Candidates((64, 2), 5, space=Space(stages=(2,), widths=(8,)), budget=Budget(max_params=30_000))
-    values = candidates.move(_draw(candidates, 3))
+    values = candidates.move(draw_point(candidates, 3))
     spec, _ = candidates.make(values)
     model = build(spec, (64, 2), 5)
     assert (spec.rank, model.input_shape, model.output_shape) == (1, (None, 64, 2), (None, 5))
-    assert model.count_params() == _count(candidates, values)["max_params"] <= 30_000
-
-
-# The budget.
-
-
-@CHECKED
-@given(all_candidates(), st.integers(0, 10**6))
-def test_admits_is_counting(candidates, seed):
-    values = _draw(candidates, seed)
-    assert candidates.admits(values) == _fits(candidates, values)
-    used = _count(candidates, values)
-    if used:
-        limited = [name for name, limit in candidates.budget.to_dict().items() if limit is not None]
-        exact = {name: used[name] for name in limited}
-        options = {"space": candidates.space, "recipe": candidates.recipe}
-        shape = candidates.input_shape, candidates.classes
-        assert Candidates(*shape, **options, budget=Budget(**exact)).admits(values)
-        for name in limited:
-            try:
-                tighter = Candidates(*shape, **options, budget=Budget(**{**exact, name: used[name] - 1}))
-            except InputError:  # it is the smallest of the space
-                continue
-            assert not tighter.admits(values)
-
-
-@CHECKED
-@given(all_candidates(budgets=False), st.integers(0, 10**6))
-def test_every_figure_grows_with_every_size(candidates, seed):
-    values = _draw(candidates, seed)
-    used = _count(candidates, values)
-    assume(used is not None)
-    everything = {hp.name: hp.default for hp in declare(candidates)} | values
-    for name, choices in _sizes(candidates.space, values).items():
-        for larger in choices[choices.index(values[name]) + 1 :]:
-            more = _count(candidates, {**everything, name: larger})
-            assert all(more[limit] >= used[limit] for limit in LIMITS), (name, larger)
-            assert more["max_params"] > used["max_params"] or name.startswith(("growth", "width_per", "width"))
-
-
-def _kind_fits(candidates, kinds):
-    """Whether the smallest networks of a kind fit: of resnext, of every width and width per group."""
-    space = candidates.space
-    least = {"stages": space.stages[0], "groups": space.groups[0], "learning_rate": 0.01, "weight_decay": 0.01}
-    least |= {f"blocks{stage}": space.depths[0] for stage in range(1, 5)}
-    least |= {f"growth{stage}": space.growths[0] for stage in range(2, 5)} | {"shift_fraction": 0.0}
-    return any(
-        _fits(candidates, {**least, **kinds, "width": width, "width_per_group": width_per_group})
-        for width, width_per_group in itertools.product(space.widths, space.widths_per_group)
-    )
-
-
-def _distance(kinds, values):
-    return sum(kinds[name] != values[name] for name in KINDS)
-
-
-@settings(CHECKED, max_examples=300)
-@given(all_candidates(), st.integers(0, 10**6))
-def test_move(candidates, seed):
-    space, asked = candidates.space, _draw(candidates, seed)
-    before = dict(asked)
-    moved = candidates.move(asked)
-    assert asked == before
-    assert _fits(candidates, moved)
-    assert candidates.move(moved) == moved
-    for name in ("learning_rate", "weight_decay", *(["shift_fraction"] if candidates.augment else [])):
-        assert moved[name] == asked[name]
-    if _fits(candidates, asked):
-        assert moved == asked
-        return
-    for hp in declare(candidates):
-        if isinstance(hp, Choice) and is_active(hp, moved):
-            assert moved[hp.name] in hp.values
-    fitting = [
-        kinds
-        for choice in itertools.product(space.blocks, space.activation_orders, space.stems)
-        if _kind_fits(candidates, kinds := dict(zip(KINDS, choice, strict=True)))
-    ]
-    assert _distance(moved, asked) == min(_distance(kinds, asked) for kinds in fitting)  # 0 where the asked one fits
-    wanted = {hp.name: hp.default for hp in declare(candidates)} | asked
-    for name, choices in _sizes(space, moved).items():
-        index, target = choices.index(moved[name]), choices.index(wanted[name])
-        if index != target:
-            nearer = choices[index + (1 if target > index else -1)]
-            assert not _fits(candidates, {**moved, name: nearer}), f"{name} could be {nearer}"
-
-
-def test_move_by_hand():
-    space = Space(blocks=("basic",), stages=(1,), depths=(1, 2, 3), widths=(8, 16, 32))
-    asked = {"block": "basic", "activation_order": "post", "stem": "cifar", "stages": 1, "width": 32, "blocks1": 3}
-    asked |= {"learning_rate": 0.02, "weight_decay": 0.001}
-    full = _count(Candidates((8, 8, 1), 2, space=space), asked)["max_params"]
-
-    def move(limit):
-        candidates = Candidates((8, 8, 1), 2, space=space, budget=Budget(max_params=limit))
-        values = candidates.move(asked)
-        return values["width"], values["blocks1"]
-
-    def count(width, depth):
-        return 9 * width + 4 * width + depth * (2 * 9 * width**2 + 8 * width) + 2 * width + 2
-
-    assert full == count(32, 3)
-    assert move(full) == (32, 3)
-    assert move(full - 1) == (32, 2)  # one notch is enough: the one that gives up least
-    assert move(count(32, 2) - 1) == (16, 3)
-    assert move(count(16, 3) - 1) == (16, 2)  # two notches: first the one that saves most
-    assert move(count(8, 1)) == (8, 1)
-
-
-def test_move_changes_the_kind_where_it_must():
-    asked = {**POINT, **SMALLEST, "block": "bottleneck", "activation_order": "pre", "stem": "cifar", "width": 16}
-    space = Space(widths=(8, 16), stages=(2,), depths=(1,), growths=(1,), groups=(2,), widths_per_group=(32,))
-    free = Candidates((32, 32, 3), 10, space=space)
-    macs = [_count(free, {**asked, "stem": stem, "width": 8})["max_macs"] for stem in ("cifar", "imagenet")]
-
-    def move(limit):
-        moved = Candidates((32, 32, 3), 10, space=space, budget=Budget(max_macs=limit)).move(asked)
-        return [moved[name] for name in (*KINDS, "width")]
-
-    assert move(macs[0]) == ["bottleneck", "pre", "cifar", 8]
-    assert move(macs[0] - 1) == ["basic", "pre", "cifar", 8]
-    assert move(macs[1]) == ["bottleneck", "pre", "imagenet", 8]
-
-
-SPACES = {
-    "tiny": TINY,
-    "one channel": dataclasses.replace(TINY, blocks=("resnext",), widths=(4, 8), widths_per_group=(4, 8, 16)),
-    "deep": dataclasses.replace(TINY, blocks=("bottleneck",), stems=("deep",), stages=(2, 1), depths=(2,)),
-}
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("name", SPACES)
-def test_the_error_names_the_smallest_budget_there_is(name, limit):
-    options = {"space": SPACES[name], "recipe": ODD_RECIPE}
-    free = Candidates((12, 9, 2), 4, **options)
-    counted = [(used[limit], candidate) for candidate in all_points(free) if (used := _count(free, candidate))]
-    least = min(used for used, _ in counted)
-    names = [free.make(values)[0].name for used, values in counted if used == least]
-    with pytest.raises(InputError) as caught:
-        Candidates((12, 9, 2), 4, budget=Budget(**{limit: least - 1}), **options)
-    assert str(caught.value) in [
-        f"{limit} must be at least {least:,}, which the smallest network of the space takes "
-        f"({name} at 12x9x2, 4 classes). Received: {least - 1:,}."
-        for name in names
-    ]
-    reached = Candidates((12, 9, 2), 4, budget=Budget(**{limit: least}), **options)
-    assert any(reached.admits(values) for values in all_points(reached))
-
-
-def test_limits_that_only_different_networks_meet():
-    space = Space(blocks=("basic",), activation_orders=("post",), stages=(2,))  # cifar: fewer weights, more work
-    free = Candidates((32, 32, 3), 10, space=space)
-    counted = [_count(free, {**POINT, "block": "basic", "stem": stem} | SMALLEST) for stem in ("cifar", "imagenet")]
-    least = {name: min(used[name] for used in counted) for name in LIMITS[:2]}
-    assert counted[0]["max_params"] == least["max_params"]
-    assert counted[1]["max_macs"] == least["max_macs"]
-    both = Budget(max_params=least["max_params"], max_macs=counted[0]["max_macs"] - 1)
-    with pytest.raises(InputError) as caught:
-        Candidates((32, 32, 3), 10, space=space, budget=both)
-    assert str(caught.value) == (
-        "No network of the space meets all limits at once. Received: "
-        f"max_params={both.max_params:,}, max_macs={both.max_macs:,}; each alone reaches "
-        f"max_params {least['max_params']:,}, max_macs {least['max_macs']:,}."
-    )
-    Candidates((32, 32, 3), 10, space=space, budget=dataclasses.replace(both, max_macs=counted[0]["max_macs"]))
-
-
-def _beginnings(candidates, values):
-    """What a walk through the space knows of a point, step by step."""
-    names = [hp.name for hp in declare(candidates) if hp.name in values]
-    return [{name: values[name] for name in names[:length]} for length in range(len(names) + 1)]
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3])
-@pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("name", SPACES)
-def test_a_beginning_with_an_admitted_end_is_never_given_up(name, limit, share):
-    free = Candidates((12, 9, 2), 4, space=SPACES[name])
-    points = all_points(free)
-    figures = sorted(used[limit] for values in points if (used := _count(free, values)))
-    bound = figures[int(share * len(figures))]
-    candidates = Candidates((12, 9, 2), 4, space=SPACES[name], budget=Budget(**{limit: bound}))
-    open_ones = {
-        tuple(beginning.items())
-        for values in points
-        if candidates.admits(values)
-        for beginning in _beginnings(candidates, values)
-    }
-    given_up = 0
-    for values in points:
-        for beginning in _beginnings(candidates, values):
-            may = candidates.may_admit(beginning)
-            assert may or tuple(beginning.items()) not in open_ones
-            given_up += not may
-        assert may == candidates.admits(values)  # of all values
-    assert given_up > len(points) // 2  # or the walk would look at every point
+    assert model.count_params() == count_figures(candidates, values)["max_params"] <= 30_000
 
 
 # What cannot be used.
