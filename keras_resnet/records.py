@@ -8,7 +8,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Self
 
 from keras_resnet.errors import InputError, suggest
@@ -47,34 +47,54 @@ def option(default: Any, help: str, **facts: Any) -> Any:
         default: of the field.
         help: a sentence for `--help` and the documentation.
         facts: `low` (0 unless given), `low_open`, `high`, `most` as for `check_number`; `choices`, the values there are;
-            `flag`, where the command line does not call it by the field's name; `shown`, what it says of a default that
-            is decided later; `metavar`, what stands for the value.
+            `each`, what each integer of a tuple is of; `example`, of a record as a value; `flag`, where the command line
+            does not call it by the field's name; `shown`, what it says of a default that is decided later; `metavar`,
+            what stands for the value.
     """
     return dataclasses.field(default=default, metadata={"help": help, **facts})
 
 
 def check_options(record: Record) -> None:
-    """Raises InputError where a field made by `option` is not what it may be."""
-    kinds = _field_types(type(record))
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
-        facts = field.metadata
-        if "help" not in facts:
-            continue
-        name, value = field.name, getattr(record, field.name)
-        kind, *others = [option for option in _options(kinds[name]) if option is not types.NoneType]
-        assert not others, f"{name} has one type, or that and None"
-        if value is None and types.NoneType in _options(kinds[name]):
-            continue
-        if "choices" in facts:
-            check_choice(name, value, facts["choices"])
-        elif kind is bool:
-            if not isinstance(value, bool):
-                raise InputError(f"{name} must be True or False. Received: {value!r}.")
-        elif kind is int:
-            take_counts(record, (name,), facts.get("low", 0))
-        elif kind is float:
-            bounds = {key: facts[key] for key in ("high", "most", "low_open") if key in facts}
-            check_number(name, value, low=facts.get("low", 0), **bounds)
+    """Raises InputError where a field made by `option` is neither its default nor what it may be."""
+    for name, default, check in _option_checks(type(record)):
+        value = getattr(record, name)
+        if value is not default:
+            check(record, name, value)
+
+
+@functools.cache
+def _option_checks(cls: type) -> tuple[tuple[str, Any, Callable[[Record, str, Any], None]], ...]:
+    """(name, default, check) of each field of a class that `option` made."""
+    kinds = _field_types(cls)
+    fields = [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+    return tuple((field.name, field.default, _make_check(kinds[field.name], field.metadata)) for field in fields)
+
+
+def _make_check(kind: Any, facts: Mapping[str, Any]) -> Callable[[Record, str, Any], None]:
+    kinds = _options(kind)
+    inner, *others = [option for option in kinds if option is not types.NoneType]
+    assert not others, "an option has one type, or that and None"
+    optional, choices, low = types.NoneType in kinds, facts.get("choices"), facts.get("low", 0)
+    bounds = {key: facts[key] for key in ("high", "most", "low_open") if key in facts}
+
+    def check(record: Record, name: str, value: Any) -> None:
+        if value is None and optional:
+            return
+        if inner is int:
+            take_counts(record, (name,), low, optional=optional)
+        if choices is not None:
+            check_choice(name, value, choices)
+        elif inner is bool and not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False. Received: {value!r}.")
+        elif inner is float:
+            check_number(name, value, low=low, **bounds)
+        elif inner == tuple[int, ...]:
+            take_count_tuples(record, (name,), facts.get("each", "entry"))
+        elif _is_record(inner) and not isinstance(value, inner):
+            example = f", for example {facts['example']}" if "example" in facts else ""
+            raise InputError(f"{name} must be {_a(inner)}{example}. Received: {value!r}.")
+
+    return check
 
 
 def check_types(record: Record) -> None:
@@ -163,9 +183,29 @@ def take_counts(record: Record, names: Iterable[str], least: int = 1, *, optiona
     """Checks fields of a record as `check_count` and keeps them as Python's integers: NumPy's are no JSON."""
     for name in names:
         value = getattr(record, name)
+        if type(value) is int and value >= least:
+            continue
         check_count(name, value, least, optional=optional)
         if value is not None:
             object.__setattr__(record, name, operator.index(value))
+
+
+def take_count_tuples(record: Record, names: Iterable[str], each: str) -> None:
+    """Checks that fields of a record are integers of at least 1, one for `each`, and keeps them as tuples of Python's."""
+    for name in names:
+        values = getattr(record, name)
+        if type(values) is tuple:
+            for value in values:
+                if type(value) is not int or value < 1:
+                    break
+            else:
+                continue
+        if isinstance(values, (str, bytes, Set, Mapping)) or not isinstance(values, Iterable):
+            raise InputError(f"{name} must be a tuple with one integer per {each}. Received: {values!r}.")
+        values = tuple(values)  # a list (as JSON gives) would not hash
+        if not all(map(is_count, values)):
+            raise InputError(f"{name} must be integers of at least 1. Received: {values!r}.")
+        object.__setattr__(record, name, tuple(map(operator.index, values)))
 
 
 def check_number(

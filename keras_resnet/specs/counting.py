@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from keras_resnet.errors import InputError
-from keras_resnet.records import is_count
-from keras_resnet.specs.layout import iter_blocks
+from keras_resnet.names import HEAD, STEM
+from keras_resnet.records import check_count, is_count
+from keras_resnet.specs.layout import iter_stages
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
 from keras_resnet.specs.walk import LayerCost, Walk
@@ -46,13 +47,13 @@ def iter_sections(
     spec, input_shape, classes = complete_arguments(spec, input_shape, classes)
     walk = Walk(spec, input_shape, record=True)
     walk.stem()
-    yield Section("stem", walk.cut(), walk.shape)
-    for stage, places in itertools.groupby(iter_blocks(spec), key=lambda place: place.name.partition("_")[0]):
-        for place in places:
-            walk.block(place, place.name)
+    yield Section(STEM, walk.cut(), walk.shape)
+    for stage, blocks in iter_stages(spec):
+        for block in blocks:
+            walk.block(block)
         yield Section(stage, walk.cut(), walk.shape)
     walk.head(classes if include_top else None)
-    yield Section("head", walk.cut(), walk.shape)
+    yield Section(HEAD, walk.cut(), walk.shape)
 
 
 def iter_layers(
@@ -102,7 +103,7 @@ def complete_arguments(
 
 def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns (height, width, channels), or (steps, channels), of the last stage's output."""
-    return [section.output_shape for section in iter_sections(spec, input_shape) if section.name != "head"][-1]
+    return [section.output_shape for section in iter_sections(spec, input_shape) if section.name != HEAD][-1]
 
 
 def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
@@ -129,8 +130,7 @@ def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
     return shape
 
 
-def check_classes(classes: object) -> int:
+def check_classes(classes: Any) -> int:
     """Returns `classes` if it is a positive integer."""
-    if not is_count(classes):
-        raise InputError(f"classes must be an integer of at least 1. Received: {classes!r}.")
-    return int(classes)  # type: ignore[call-overload]
+    check_count("classes", classes)
+    return int(classes)
