@@ -19,34 +19,37 @@ import keras_resnet
 from keras_resnet import blocks
 from keras_resnet.specs import Conv
 
-# `build` calls a block as it calls its own, with every option of a spec: what a block has no use for ends in `**_`.
+# `build` calls a block function as it calls its own, with a record of one block, of which it uses what it will.
 
 
-def plain_unit(x, filters, *, stride, name, dialect, **_):
+def plain_unit(x, block: keras_resnet.Block):
     """`relu(conv3x3(relu(conv3x3(x))) + x)`."""
-    return _unit_without_bn(x, (Conv(filters, stride=stride), Conv(filters)), dialect, name)
+    return _unit_without_bn(x, (Conv(block.filters, stride=block.stride), Conv(block.filters)), block)
 
 
-def plain_bottleneck(x, filters, *, stride, name, dialect, **_):
+def plain_bottleneck(x, block: keras_resnet.Block):
     """`relu(conv1x1(relu(conv3x3(relu(conv1x1(x))))) + x)` over a quarter of the channels."""
-    convs = Conv(filters // 4, (1,)), Conv(filters // 4, stride=stride), Conv(filters, (1,))
-    return _unit_without_bn(x, convs, dialect, name)
+    quarter = block.filters // 4
+    return _unit_without_bn(
+        x, (Conv(quarter, (1,)), Conv(quarter, stride=block.stride), Conv(block.filters, (1,))), block
+    )
 
 
-def _unit_without_bn(x, convs, dialect, name):
-    y = x
+def _unit_without_bn(x, convs, block):
+    y, name = x, block.name
     for index, plan in enumerate(convs, start=1):
-        y = blocks.conv(y, plan, bn_follows=False, dialect=dialect, prefix=name, index=index)
+        y = blocks.conv(y, plan, bn_follows=False, dialect=block.dialect, prefix=name, index=index)
         if index < len(convs):
             y = blocks.relu(y, f"{name}_relu{index}")
     return blocks.relu(keras.layers.Add(name=f"{name}_add")([y, x]), f"{name}_out")
 
 
-def lecture_unit(x, filters, *, stride, name, dialect, **_):
+def lecture_unit(x, block: keras_resnet.Block):
     """`relu(bn(conv3x3(relu(bn(conv3x3(x)))))) + x` where the stride is 1; without `+ x` where it is 2."""
-    y = blocks.conv_bn(x, filters, 3, stride=stride, dialect=dialect, prefix=name, index=1)
-    y = blocks.conv_bn(y, filters, 3, dialect=dialect, prefix=name, index=2)
-    return keras.layers.Add(name=f"{name}_add")([y, x]) if stride == 1 else y
+    same = {"dialect": block.dialect, "prefix": block.name}
+    y = blocks.conv_bn(x, block.filters, 3, stride=block.stride, index=1, **same)
+    y = blocks.conv_bn(y, block.filters, 3, index=2, **same)
+    return keras.layers.Add(name=f"{block.name}_add")([y, x]) if block.stride == 1 else y
 
 
 def one_stage(name, filters, **options):

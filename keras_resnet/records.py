@@ -164,6 +164,8 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 def is_count(value: object, minimum: int = 1) -> bool:
     """Whether `value` is an integer, and no bool, of at least `minimum`."""
+    if type(value) is int:  # nearly always; what is here is asked by the hundred thousand when a search counts networks
+        return value >= minimum
     return hasattr(value, "__index__") and not isinstance(value, bool) and value >= minimum  # type: ignore[operator]
 
 

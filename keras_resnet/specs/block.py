@@ -7,13 +7,12 @@ has weights is counted in `walk`, too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keras_resnet.errors import InputError
 from keras_resnet.records import Record, check_choice, check_options, option, take_count_tuples, take_counts
-from keras_resnet.specs.conv import Conv
+from keras_resnet.specs.conv import POINT, Conv, make_conv
 from keras_resnet.specs.dialect import DIALECTS, TORCHVISION, Dialect
 
 EXPANSIONS = {"basic": 1, "bottleneck": 4}  # kind of block -> output channels per filter
@@ -154,14 +153,14 @@ class Block(BlockOptions):
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 
-    @classmethod
-    def of_checked(cls, fields: Mapping[str, Any]) -> Block:
+    @staticmethod
+    def of_checked(fields: dict[str, Any]) -> Block:
         """The block of all these fields, which come from a spec: what that has checked is not checked again.
 
         A search counts networks by the hundred thousand, each of several blocks.
         """
-        block = object.__new__(cls)
-        vars(block).update(fields)
+        block = object.__new__(Block)
+        object.__setattr__(block, "__dict__", fields.copy())
         return block
 
     @property
@@ -177,7 +176,7 @@ class Block(BlockOptions):
         """
         filters, sizes, stride, (before, after) = self.filters, self.kernel_sizes, self.stride, self.dilations
         if self.kind == "basic":
-            return Conv(filters, sizes, stride, before), Conv(filters, sizes, 1, after)
+            return make_conv((filters, sizes, stride, before, 1)), make_conv((filters, sizes, 1, after, 1))
         if self.kind != "bottleneck":
             raise InputError(
                 f"{self.name}: only the kinds {', '.join(map(repr, EXPANSIONS))} have convolutions that are known; those of "
@@ -185,9 +184,10 @@ class Block(BlockOptions):
             )
         groups = self.groups
         inner, outer = filters * self.width_per_group // 64 * groups, EXPANSIONS["bottleneck"] * filters
+        last = make_conv((outer, POINT, 1, 1, 1))
         if self.dialect.bottleneck_stride == "1x1":
-            return Conv(inner, (1,), stride), Conv(inner, sizes, 1, after, groups), Conv(outer, (1,))
-        return Conv(inner, (1,)), Conv(inner, sizes, stride, before, groups), Conv(outer, (1,))
+            return make_conv((inner, POINT, stride, 1, 1)), make_conv((inner, sizes, 1, after, groups)), last
+        return make_conv((inner, POINT, 1, 1, 1)), make_conv((inner, sizes, stride, before, groups)), last
 
     def has_projection(self, channels: int, filters: int) -> bool:
         """Whether the shortcut from `channels` that come in to `filters` that go out holds a convolution."""

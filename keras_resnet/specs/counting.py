@@ -86,19 +86,22 @@ def complete_arguments(
     spec: ResNetSpec | str, input_shape: tuple[int, ...] | None, classes: int | None
 ) -> tuple[ResNetSpec, tuple[int, ...], int]:
     """Looks up a name, fills in what is left out and checks what is given."""
-    row = resolve(spec)
-    spec = row.spec
+    if input_shape is None or classes is None or not isinstance(spec, ResNetSpec):
+        row = resolve(spec)
+        spec = row.spec
+        input_shape = row.input_shape if input_shape is None else input_shape
+        classes = row.classes if classes is None else classes
     if spec.block == "custom":
         raise InputError(
             f"{spec.name}: counting from a spec knows the blocks 'basic' and 'bottleneck', not a block function of your "
             "own. Received: block='custom'. Build the model and use model.count_params()."
         )
-    input_shape = check_input_shape(spec, row.input_shape if input_shape is None else input_shape)
+    input_shape = check_input_shape(spec, input_shape)
     if None in input_shape[:-1]:
         raise InputError(
             f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
-    return spec, input_shape, check_classes(row.classes if classes is None else classes)
+    return spec, input_shape, check_classes(classes)
 
 
 def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,8 +116,8 @@ def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
     a channel count below 1 and a shape that has not the spec's rank. A side may be None.
     """
     shape: tuple = tuple(input_shape) if isinstance(input_shape, Iterable) else ()
-    sides_ok = all(is_count(size) for size in shape[:-1] if size is not None)
-    if len(shape) != spec.rank + 1 or not sides_ok or not is_count(shape[-1]):
+    wrong = [size for size in shape[:-1] if size is not None and not is_count(size)]
+    if len(shape) != spec.rank + 1 or wrong or not is_count(shape[-1]):
         what, axes = {1: ("step", "(steps, channels)"), 2: ("pixel", "(height, width, channels)")}[spec.rank]
         raise InputError(
             f"{spec.name}: input_shape must be {axes}, channels last, each at least 1 (a side may be "

@@ -42,7 +42,8 @@ def iter_runs(spec: ResNetSpec) -> Iterator[tuple[Block, int]]:
             reduction *= stride
             fields["name"], fields["stride"] = block_name(stage, index), stride
             fields["dilations"] = (first_dilation, dilation)
-            fields["stochastic_depth"] = rate * (number + 1) / total
+            if rate:
+                fields["stochastic_depth"] = rate * (number + 1) / total
             yield Block.of_checked(fields), times
             index, number = index + times, number + times
 

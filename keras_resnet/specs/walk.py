@@ -8,7 +8,7 @@ from math import prod
 
 from keras_resnet.names import HEAD, HEAD_DENSE, STEM, layer_name
 from keras_resnet.specs.block import Block, se_width
-from keras_resnet.specs.conv import Conv
+from keras_resnet.specs.conv import POINT, Conv, make_conv
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.stem import POOLED_STEMS, stem_convs
 
@@ -92,15 +92,17 @@ class Walk:
 
     def run(self, block: Block, times: int) -> None:
         """Walks through as many equal blocks, of which only the first is looked at."""
+        if times == 1:
+            self.block(block)
+            return
         weights, normalized = self.weights, self.normalized
         multiply_adds, activations = self.multiply_adds, self.activations
         self.block(block)
         more = times - 1
-        if more:
-            self.weights += more * (self.weights - weights)
-            self.normalized += more * (self.normalized - normalized)
-            self.multiply_adds += more * (self.multiply_adds - multiply_adds)
-            self.activations += more * (self.activations - activations)
+        self.weights += more * (self.weights - weights)
+        self.normalized += more * (self.normalized - normalized)
+        self.multiply_adds += more * (self.multiply_adds - multiply_adds)
+        self.activations += more * (self.activations - activations)
 
     def block(self, block: Block) -> None:
         """Walks through one block."""
@@ -130,7 +132,7 @@ class Walk:
         if projects:
             self.channels = channels
             prefix, with_bn = f"{block.name}_shortcut", block.dialect.shortcut_bn
-            self._convs(prefix, (Conv(end, (1,)),), numbered=False, bn_last=with_bn, relus=0)
+            self._convs(prefix, (make_conv((end, POINT, 1, 1, 1)),), numbered=False, bn_last=with_bn, relus=0)
 
     def head(self, classes: int | None) -> None:
         """Walks from the last block to the logits, or with None to what the blocks put out."""
@@ -170,35 +172,50 @@ class Walk:
                 self._stride(stride)
                 pixels = self.pixels
             with_bn = bn_last or number < count
-            inputs, bias, parts = channels // groups, self.has_bias[with_bn], len(kernel_sizes)
-            for kernel, share in conv.shares if parts > 1 else ((kernel_sizes[0], filters),):
-                weights = (kernel**rank * inputs + bias) * share
-                all_weights += weights
-                multiply_adds += pixels * weights
-                if layers is not None:
-                    name = layer_name(prefix, "conv", number if numbered else None, kernel if parts > 1 else None)
-                    layers.append(LayerCost(name, weights, 0, pixels * weights, (*self.sides, share)))
-            channels = filters
-            outputs = 1 if parts == 1 else 2  # several are joined
+            inputs, bias = channels // groups, self.has_bias[with_bn]
+            if len(kernel_sizes) == 1:
+                outputs, weights = 1, (kernel_sizes[0] ** rank * inputs + bias) * filters
+            else:
+                outputs = 2  # those side by side are joined
+                weights = sum([(kernel**rank * inputs + bias) * share for kernel, share in conv.shares])
             if with_bn:
                 normalized += filters
                 outputs += 1 + relus
-                if layers is not None:
-                    name = layer_name(prefix, "bn", number + bn_shift if numbered else None)
-                    layers.append(LayerCost(name, 2 * filters, 2 * filters, 0, (*self.sides, filters)))
+            all_weights += weights
+            multiply_adds += pixels * weights
             activations += outputs * pixels * filters
+            channels = filters
+            if layers is not None:
+                index = number if numbered else None
+                self._record_conv(prefix, index, conv, inputs, bias)
+                if with_bn:
+                    self._record_bn(prefix, index and index + bn_shift, filters)
         self.channels = channels
         self.weights += all_weights
         self.normalized += normalized
         self.multiply_adds += multiply_adds
         self.activations += activations
 
+    def _record_conv(self, prefix: str, index: int | None, conv: Conv, inputs: int, bias: bool) -> None:
+        for kernel, share in conv.shares:
+            weights = (kernel**self.rank * inputs + bias) * share
+            name = layer_name(prefix, "conv", index, kernel if len(conv.kernel_sizes) > 1 else None)
+            self._record(LayerCost(name, weights, 0, self.pixels * weights, (*self.sides, share)))
+
+    def _record_bn(self, prefix: str, index: int | None, channels: int) -> None:
+        name = layer_name(prefix, "bn", index)
+        self._record(LayerCost(name, 2 * channels, 2 * channels, 0, (*self.sides, channels)))
+
+    def _record(self, layer: LayerCost) -> None:
+        if self.layers is not None:
+            self.layers.append(layer)
+
     def _bn_relu(self, prefix: str, index: int | None = None) -> None:
         channels = self.channels
         self.normalized += channels
         self.activations += 2 * self.pixels * channels
         if self.layers is not None:
-            self.layers.append(LayerCost(layer_name(prefix, "bn", index), 2 * channels, 2 * channels, 0, self.shape))
+            self._record_bn(prefix, index, channels)
 
     def _dense(self, name: str, units: int) -> None:
         weights = (self.channels + 1) * units

@@ -15,6 +15,7 @@ LEVELS = {
     "import_hook": 0,
     "inputs": 0,
     "lazy": 0,
+    "names": 0,
     "records": 0,
     "specs": 0,
     "recipes": 0,
@@ -38,7 +39,7 @@ LEVELS = {
     "benchmark": 4,
     "cli": 5,
 }
-STDLIB_ONLY = ("errors", "files", "import_hook", "inputs", "lazy", "records", "specs", "recipes")
+STDLIB_ONLY = ("errors", "files", "import_hook", "inputs", "lazy", "names", "records", "specs", "recipes")
 ALLOWED = {  # what a module may take from outside, beyond the standard library
     "blocks": {"keras"},
     "environment": {"psutil", "tensorflow"},
