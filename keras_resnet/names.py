@@ -12,7 +12,7 @@ bn, relu, pool, dropout, logits, probabilities. A block function of the user's m
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 INPUT = "images"
 STEM, HEAD = "stem", "head"
@@ -23,7 +23,8 @@ HEAD_ACTIVATION = "head_probabilities"
 _LAYER = re.compile(r"(?:(stem|head)|(stage[1-9]\d*)_block([1-9]\d*))_(.+?)([1-9]\d*)?(?:_k([1-9]\d*))?", re.ASCII)
 
 
-class LayerName(NamedTuple):
+@dataclass(frozen=True)
+class LayerName:
     """A layer's name in its parts; `str()` puts them together again."""
 
     section: str  # "stem", "stage1", ..., "head"

@@ -56,7 +56,7 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 def check_options(record: Record) -> None:
     """Raises InputError where a field made by `option` is neither its default nor what it may be."""
-    for name, default, check in _option_checks(type(record)):
+    for name, default, check in _option_checks(type(record)):  # type: ignore[arg-type]
         value = getattr(record, name)
         if value is not default:
             check(record, name, value)

@@ -61,7 +61,7 @@ class BlockOptions(Record):
 
     def __repr__(self) -> str:
         """The fields that are not the default, those that have none first."""
-        fields = sorted(dataclasses.fields(self), key=lambda field: field.kw_only)
+        fields = sorted(dataclasses.fields(self), key=lambda field: field.kw_only is True)
         texts = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(texts)})"
 
@@ -142,7 +142,7 @@ class Block(BlockOptions):
         try:
             check_choice("kind", self.kind, KINDS)
             take_counts(self, ("filters", "stride"))
-            take_count_tuples(self, ("dilations",), each="grid, the one that comes in and the one that goes out")
+            take_count_tuples(self, ("dilations",), each="grid")
             if len(self.dilations) != 2:
                 raise InputError(
                     "dilations must be two, of the grid that comes in and of the one that goes out. Received: "
