@@ -92,7 +92,7 @@ def _make_check(kind: Any, facts: Mapping[str, Any]) -> Callable[[Record, str, A
             take_count_tuples(record, (name,), facts.get("each", "entry"))
         elif _is_record(inner) and not isinstance(value, inner):
             example = f", for example {facts['example']}" if "example" in facts else ""
-            raise InputError(f"{name} must be {_a(inner)}{example}. Received: {value!r}.")
+            raise InputError(f"{name} must be a {inner.__name__}{example}. Received: {value!r}.")
 
     return check
 
