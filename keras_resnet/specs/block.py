@@ -183,7 +183,7 @@ class Block(BlockOptions):
                 f"a block function of your own are its own matter. Received: kind={self.kind!r}."
             )
         groups = self.groups
-        inner, outer = filters * self.width_per_group // 64 * groups, EXPANSIONS["bottleneck"] * filters
+        inner, outer = self.inner_width(filters), EXPANSIONS["bottleneck"] * filters
         last = make_conv((outer, POINT, 1, 1, 1))
         if self.dialect.bottleneck_stride == "1x1":
             return make_conv((inner, POINT, stride, 1, 1)), make_conv((inner, sizes, 1, after, groups)), last

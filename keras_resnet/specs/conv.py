@@ -23,7 +23,7 @@ class Conv(NamedTuple):
         """(kernel size, filters) of those side by side; filters differ by at most one, the larger come first."""
         parts = len(self.kernel_sizes)
         share, more = divmod(self.filters, parts)
-        return tuple((size, share + (index < more)) for index, size in enumerate(self.kernel_sizes))
+        return tuple([(size, share + (index < more)) for index, size in enumerate(self.kernel_sizes)])
 
 
 # A `Conv` of a tuple of its five fields, in half the time that its own constructor takes: a search makes them by the million.

@@ -12,22 +12,23 @@ from keras_resnet.specs.stem import STEM_STRIDES
 
 
 def iter_runs(spec: ResNetSpec) -> Iterator[tuple[Block, int]]:
-    """Yields (block, how many like it follow each other, itself included), in the order of a forward pass.
+    """Yields (block, how many equal ones follow each other, itself included), in the order of a forward pass.
 
-    Those of one run have the same input, convolutions and output shape; they differ in name and `stochastic_depth`. The
-    first block of a stage, which may see other channels than the rest, stands alone, as does the one with the stride.
+    Those of one run have the same input, convolutions and output shape. The one block that stands for all of them is called
+    by their stage and has the `stochastic_depth` of the spec; `iter_stages` gives each its own. The first block of a stage,
+    which may see other channels than the rest, is a run of its own, as is the one with the stride.
 
     Once the strides so far reach the output stride, each further one becomes a dilation (Chen et al. 2017,
-    arXiv:1706.05587). Block `l` of `L` is left out with `stochastic_depth * l / L` (Huang et al. 2016).
+    arXiv:1706.05587).
     """
     values = vars(spec)
     fields = {name: values[name] for name in OPTIONS}
-    fields["kind"], rate, total = spec.block, spec.stochastic_depth, sum(spec.depths)
-    limit, reduction, dilation = spec.output_stride, STEM_STRIDES[spec.stem], 1
+    fields["kind"], limit = spec.block, spec.output_stride
+    stage, reduction, dilation = 0, STEM_STRIDES[spec.stem], 1
     strided_first = spec.dialect.stride_block == "first"
-    stage = number = 0
     for depth, filters, stage_stride in zip(spec.depths, spec.filters, spec.strides, strict=True):
-        stage, index, fields["filters"] = stage + 1, 1, filters
+        stage += 1
+        fields["name"], fields["filters"] = stage_name(stage), filters
         if strided_first or depth == 1:
             parts: tuple[tuple[int, int], ...] = ((1, stage_stride), (depth - 1, 1))
         else:
@@ -40,26 +41,25 @@ def iter_runs(spec: ResNetSpec) -> Iterator[tuple[Block, int]]:
                 dilation *= stride
                 stride = 1
             reduction *= stride
-            fields["name"], fields["stride"] = block_name(stage, index), stride
-            fields["dilations"] = (first_dilation, dilation)
-            if rate:
-                fields["stochastic_depth"] = rate * (number + 1) / total
+            fields["stride"], fields["dilations"] = stride, (first_dilation, dilation)
             yield Block.of_checked(fields), times
-            index, number = index + times, number + times
 
 
 def iter_stages(spec: ResNetSpec) -> Iterator[tuple[str, list[Block]]]:
-    """Yields ("stage1", its blocks), ("stage2", its blocks), ...; strides and dilations as in `iter_runs`."""
+    """Yields ("stage1", its blocks), ("stage2", its blocks), ...; strides and dilations as in `iter_runs`.
+
+    Block `l` of `L` is left out with `stochastic_depth * l / L` (Huang et al. 2016).
+    """
     rate, total, number = spec.stochastic_depth, sum(spec.depths), 0
     runs = iter_runs(spec)
     for stage, depth in enumerate(spec.depths, start=1):
         blocks: list[Block] = []
         while len(blocks) < depth:
-            first, times = next(runs)
+            block, times = next(runs)
             for _ in range(times):
                 number += 1
-                changes = {"name": block_name(stage, len(blocks) + 1), "stochastic_depth": rate * number / total}
-                blocks.append(Block.of_checked({**vars(first), **changes}))
+                own = {"name": block_name(stage, len(blocks) + 1), "stochastic_depth": rate * number / total}
+                blocks.append(Block.of_checked({**vars(block), **own}))
         yield stage_name(stage), blocks
 
 
