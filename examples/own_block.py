@@ -19,36 +19,37 @@ from keras_resnet.specs import Conv
 import keras
 from smoke_data import make_smoke_data
 
-# `build` gives each block the tensor and a `keras_resnet.Block`: all that the spec says for this place in the network.
+# `build` gives each block function the tensor and a `keras_resnet.Block`: all that the spec says for this place.
 
 
-def plain_unit(x, block):
+def plain_unit(x, block: keras_resnet.Block):
     """`relu(conv3x3(relu(conv3x3(x))) + x)`."""
     return _unit_without_bn(x, (Conv(block.filters, stride=block.stride), Conv(block.filters)), block)
 
 
-def plain_bottleneck(x, block):
+def plain_bottleneck(x, block: keras_resnet.Block):
     """`relu(conv1x1(relu(conv3x3(relu(conv1x1(x))))) + x)` over a quarter of the channels."""
-    inner = block.filters // 4
-    convs = Conv(inner, (1,)), Conv(inner, stride=block.stride), Conv(block.filters, (1,))
-    return _unit_without_bn(x, convs, block)
+    quarter = block.filters // 4
+    return _unit_without_bn(
+        x, (Conv(quarter, (1,)), Conv(quarter, stride=block.stride), Conv(block.filters, (1,))), block
+    )
 
 
 def _unit_without_bn(x, convs, block):
     y, name = x, block.name
-    for index, conv in enumerate(convs, start=1):
-        y = blocks.conv(y, conv, bn_follows=False, dialect=block.dialect, prefix=name, index=index)
+    for index, plan in enumerate(convs, start=1):
+        y = blocks.conv(y, plan, bn_follows=False, dialect=block.dialect, prefix=name, index=index)
         if index < len(convs):
             y = blocks.relu(y, f"{name}_relu{index}")
     return blocks.relu(keras.layers.Add(name=f"{name}_add")([y, x]), f"{name}_out")
 
 
-def lecture_unit(x, block):
+def lecture_unit(x, block: keras_resnet.Block):
     """`relu(bn(conv3x3(relu(bn(conv3x3(x)))))) + x` where the stride is 1; without `+ x` where it is 2."""
-    name, dialect = block.name, block.dialect
-    y = blocks.conv_bn(x, block.filters, 3, stride=block.stride, dialect=dialect, prefix=name, index=1)
-    y = blocks.conv_bn(y, block.filters, 3, dialect=dialect, prefix=name, index=2)
-    return keras.layers.Add(name=f"{name}_add")([y, x]) if block.stride == 1 else y
+    same = {"dialect": block.dialect, "prefix": block.name}
+    y = blocks.conv_bn(x, block.filters, 3, stride=block.stride, index=1, **same)
+    y = blocks.conv_bn(y, block.filters, 3, index=2, **same)
+    return keras.layers.Add(name=f"{block.name}_add")([y, x]) if block.stride == 1 else y
 
 
 def one_stage(name, filters, **options):

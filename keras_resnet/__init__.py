@@ -18,6 +18,7 @@ from keras_resnet.specs import TABLE as _TABLE
 _HOMES = {
     "keras_resnet.errors": ("ExportFailed", "InputError", "SaveError", "SearchFailed"),
     "keras_resnet.specs": (
+        "Block",
         "Dialect",
         "ResNetSpec",
         "Totals",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from keras_resnet.models import build, load_model, stage_outputs
     from keras_resnet.recipes import Augmentation, Recipe
     from keras_resnet.specs import (
+        Block,
         Dialect,
         ResNetSpec,
         Totals,

@@ -7,26 +7,17 @@ takes images (batch, height, width, channels) and sequences (batch, steps, chann
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Unpack
+from dataclasses import replace
+from typing import Any
 
 from keras import initializers
 from keras import layers as keras_layers
 
 from keras_resnet.errors import InputError
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
+from keras_resnet.names import HEAD, HEAD_ACTIVATION, HEAD_DENSE, HEAD_POOL, STEM, layer_name
 from keras_resnet.records import check_choice
-from keras_resnet.specs import (
-    POOLED_STEMS,
-    SHORTCUTS,
-    TORCHVISION,
-    Conv,
-    Dialect,
-    branch_convs,
-    needs_projection,
-    se_width,
-    split_filters,
-    stem_convs,
-)
+from keras_resnet.specs import POOLED_STEMS, TORCHVISION, Block, Conv, Dialect, check_stem, se_width, stem_convs
 
 NHWC = "channels_last"
 
@@ -56,7 +47,7 @@ def conv(
     zero_kernel: bool = False,
     dialect: Dialect = TORCHVISION,
     prefix: str,
-    index: int | str = "",
+    index: int | None = None,
 ) -> Tensor:
     """`conv(x)`, or `concat_k conv_k(x)` over several kernel sizes; padded and biased as the dialect says.
 
@@ -67,8 +58,8 @@ def conv(
         zero_kernel: whether the kernel starts at 0.
         dialect: padding, bias, initialiser.
         prefix: of the layer names `{prefix}_pad{index}`, `{prefix}_conv{index}`; with several kernel sizes
-            `..._k{size}` for each and `{prefix}_join{index}`.
-        index: the convolution's number within its block, or nothing.
+            `..._k{size}` for each and `{prefix}_join{index}`; see `keras_resnet.names`.
+        index: the convolution's number within its block; None for none.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), filters), or the same in one dimension.
@@ -77,11 +68,13 @@ def conv(
         InputError: an even kernel size.
     """
     if any(size % 2 == 0 for size in plan.kernel_sizes):  # has no middle, so that no padding keeps the size
-        raise InputError(f"{prefix}_conv{index}: kernel sizes must be odd. Received: {plan.kernel_sizes!r}.")
+        raise InputError(
+            f"{layer_name(prefix, 'conv', index)}: kernel sizes must be odd. Received: {plan.kernel_sizes!r}."
+        )
     outputs = []
-    for size, filters in zip(plan.kernel_sizes, split_filters(plan.filters, len(plan.kernel_sizes)), strict=True):
-        suffix = f"{index}_k{size}" if len(plan.kernel_sizes) > 1 else str(index)
-        padded = _pad(x, size, plan.stride, dialect, f"{prefix}_pad{suffix}")
+    for size, filters in plan.shares:
+        side_by_side = size if len(plan.kernel_sizes) > 1 else None
+        padded = _pad(x, size, plan.stride, dialect, layer_name(prefix, "pad", index, side_by_side))
         options = {
             "strides": plan.stride,
             "padding": "valid" if _needs_pad_layer(size, plan.stride, dialect) else "same",
@@ -89,14 +82,14 @@ def conv(
             "use_bias": dialect.has_bias(bn_follows=bn_follows),
             "kernel_initializer": "zeros" if zero_kernel else _kernel_initializer(dialect),
             "data_format": NHWC,
-            "name": f"{prefix}_conv{suffix}",
+            "name": layer_name(prefix, "conv", index, side_by_side),
         }
         if plan.groups > 1:
             grouped: Any = {1: GroupedConv1D, 2: GroupedConv2D}[_rank(x)]
             outputs.append(grouped(filters, size, groups=plan.groups, **options)(padded))
         else:
             outputs.append(_layer("Conv", padded, filters, size, **options))
-    return keras_layers.Concatenate(name=f"{prefix}_join{index}")(outputs) if len(outputs) > 1 else outputs[0]
+    return keras_layers.Concatenate(name=layer_name(prefix, "join", index))(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def _needs_pad_layer(kernel_size: int, stride: int, dialect: Dialect) -> bool:
@@ -135,7 +128,7 @@ def conv_bn(
     dialect: Dialect = TORCHVISION,
     activation: bool = True,
     prefix: str,
-    index: int | str = "",
+    index: int | None = None,
 ) -> Tensor:
     """`relu(bn(conv(x)))`, padded as the dialect says; without the ReLU where asked.
 
@@ -143,8 +136,8 @@ def conv_bn(
     called `{prefix}_pad{index}`, `_conv{index}`, `_bn{index}`, `_relu{index}`.
     """
     x = conv(x, Conv(filters, (kernel_size,), stride), dialect=dialect, prefix=prefix, index=index)
-    x = batch_norm(x, dialect=dialect, name=f"{prefix}_bn{index}")
-    return relu(x, f"{prefix}_relu{index}") if activation else x
+    x = batch_norm(x, dialect=dialect, name=layer_name(prefix, "bn", index))
+    return relu(x, layer_name(prefix, "relu", index)) if activation else x
 
 
 def stem(x: Tensor, kind: str, filters: int, *, dialect: Dialect = TORCHVISION) -> Tensor:
@@ -153,38 +146,32 @@ def stem(x: Tensor, kind: str, filters: int, *, dialect: Dialect = TORCHVISION) 
     In pre-activation the last BN and ReLU are left to the blocks. Maps (batch, height, width, channels) to (batch,
     height/4, width/4, filters), or to the same size for "cifar". He et al. 2015, table 1; He et al. 2018, figure 2b.
     """
+    check_stem(kind, filters)
     convs = stem_convs(kind, filters)
     for number, plan in enumerate(convs, start=1):
-        index = number if len(convs) > 1 else ""
+        index = number if len(convs) > 1 else None
         normalized = number < len(convs) or not dialect.preactivation
-        x = conv(x, plan, bn_follows=normalized, dialect=dialect, prefix="stem", index=index)
+        x = conv(x, plan, bn_follows=normalized, dialect=dialect, prefix=STEM, index=index)
         if normalized:
-            x = relu(batch_norm(x, dialect=dialect, name=f"stem_bn{index}"), f"stem_relu{index}")
+            x = batch_norm(x, dialect=dialect, name=layer_name(STEM, "bn", index))
+            x = relu(x, layer_name(STEM, "relu", index))
     return _stem_pool(x, dialect) if kind in POOLED_STEMS else x
 
 
 def _stem_pool(x: Tensor, dialect: Dialect) -> Tensor:
+    name = layer_name(STEM, "pool")
     if dialect.padding == "same":
-        return _layer("MaxPooling", x, 3, strides=2, padding="same", name="stem_pool")
+        return _layer("MaxPooling", x, 3, strides=2, padding="same", name=name)
     if dialect.preactivation and dialect.pool_padding == "minus_infinity":
         # Padding with zeros would cut off negative values at the border. No built-in layer pads with minus infinity at
         # stride 2; at stride 1 the pool does it by itself, and a second one takes every other pixel.
-        x = _layer("MaxPooling", x, 3, strides=1, padding="same", name="stem_pool")
-        return _layer("MaxPooling", x, 1, strides=2, name="stem_pool_stride")
+        x = _layer("MaxPooling", x, 3, strides=1, padding="same", name=name)
+        return _layer("MaxPooling", x, 1, strides=2, name=layer_name(STEM, "pool_stride"))
     # After a ReLU padding with zeros is padding with minus infinity.
-    return _layer("MaxPooling", _pad(x, 3, 2, dialect, "stem_pool_pad"), 3, strides=2, name="stem_pool")
+    return _layer("MaxPooling", _pad(x, 3, 2, dialect, layer_name(STEM, "pool_pad")), 3, strides=2, name=name)
 
 
-def shortcut(
-    x: Tensor,
-    filters: int,
-    *,
-    kind: str = "B",
-    stride: int = 1,
-    activated: Tensor = None,
-    dialect: Dialect = TORCHVISION,
-    name: str,
-) -> Tensor:
+def shortcut(x: Tensor, block: Block, filters: int, *, activated: Tensor = None) -> Tensor:
     """`x` where shape stays; else "A": `pad_channels(x[::stride, ::stride])`; "B": `bn(conv1x1(x))`; "D": `bn(conv1x1(pool(x)))`.
 
     "C" projects everywhere. Decided by shape: identity and projection are this one function. Maps (batch, height,
@@ -193,41 +180,35 @@ def shortcut(
 
     Args:
         x: what enters the block.
-        filters: channels of the block's output.
-        kind: "A", "B", "C" or "D".
-        stride: of the block.
+        block: its shortcut, stride, dialect and name.
+        filters: channels that the block puts out.
         activated: what a projection takes instead of `x`: in pre-activation `relu(bn(x))`.
-        dialect: padding, bias, BN.
-        name: of the block.
 
     Raises:
-        InputError: another kind, or fewer filters than channels for "A".
+        InputError: a block without a shortcut, or fewer filters than channels for "A".
     """
-    check_choice("A shortcut's kind", kind, SHORTCUTS[:-1])  # without one there is nothing to call
-    channels = x.shape[-1]
+    kind, stride, dialect, channels = block.shortcut, block.stride, block.dialect, x.shape[-1]
+    if kind == "none":
+        raise InputError(f"{block.name}: a block without a shortcut has none to build. Received: shortcut='none'.")
     if kind == "A" and filters < channels:
         raise InputError(f"Shortcut 'A' only appends channels. Received: {channels} channels for {filters} filters.")
-    prefix = f"{name}_shortcut"
-    if needs_projection(kind, channels, filters, stride, dialect):
+    prefix = layer_name(block.name, "shortcut")
+    if block.has_projection(channels, filters):
         x = x if activated is None else activated
         if kind == "D" and stride > 1:
-            x = _layer("AveragePooling", x, stride, strides=stride, padding="same", name=f"{prefix}_pool")
+            pool_name = layer_name(prefix, "pool")
+            x = _layer("AveragePooling", x, stride, strides=stride, padding="same", name=pool_name)
             stride = 1
         x = conv(x, Conv(filters, (1,), stride), bn_follows=dialect.shortcut_bn, dialect=dialect, prefix=prefix)
-        return batch_norm(x, dialect=dialect, name=f"{prefix}_bn") if dialect.shortcut_bn else x
+        return batch_norm(x, dialect=dialect, name=layer_name(prefix, "bn")) if dialect.shortcut_bn else x
     if stride > 1:  # pooling over one pixel only subsamples
-        x = _layer("AveragePooling", x, 1, strides=stride, name=f"{prefix}_pool")
+        x = _layer("AveragePooling", x, 1, strides=stride, name=layer_name(prefix, "pool"))
     if filters > channels:
         # Read as channels_first, (height, width, channels) has its channels where the width is padded: the one
         # built-in layer that appends zero channels, at any image size.
         missing = (0, filters - channels)
-        x = _layer(
-            "ZeroPadding",
-            x,
-            missing if _rank(x) == 1 else ((0, 0), missing),
-            data_format="channels_first",
-            name=f"{prefix}_pad",
-        )
+        padding = missing if _rank(x) == 1 else ((0, 0), missing)
+        x = _layer("ZeroPadding", x, padding, data_format="channels_first", name=layer_name(prefix, "pad"))
     return x
 
 
@@ -237,29 +218,13 @@ def squeeze_excite(x: Tensor, se_ratio: float, *, name: str) -> Tensor:
     W1 maps the channels to `max(1, round(channels * se_ratio))`, W2 back; both have biases. Hu et al. 2017.
     """
     channels = x.shape[-1]
-    y = _layer("GlobalAveragePooling", x, keepdims=True, name=f"{name}_se_pool")
-    y = keras_layers.Dense(se_width(channels, se_ratio), activation="relu", name=f"{name}_se_reduce")(y)
-    y = keras_layers.Dense(channels, activation="sigmoid", name=f"{name}_se_expand")(y)
-    return keras_layers.Multiply(name=f"{name}_se_scale")([x, y])
+    y = _layer("GlobalAveragePooling", x, keepdims=True, name=layer_name(name, "se_pool"))
+    y = keras_layers.Dense(se_width(channels, se_ratio), activation="relu", name=layer_name(name, "se_reduce"))(y)
+    y = keras_layers.Dense(channels, activation="sigmoid", name=layer_name(name, "se_expand"))(y)
+    return keras_layers.Multiply(name=layer_name(name, "se_scale"))([x, y])
 
 
-class BlockOptions(TypedDict, total=False):
-    """What every block takes besides its input, filters, stride and name, with its default."""
-
-    first_dilation: int  # 1: of convolutions that see the incoming grid
-    dilation: int  # 1: of those behind the stride
-    kernel_sizes: tuple[int, ...]  # (3,): of the spatial convolutions; several run side by side and are joined
-    groups: int  # 1
-    width_per_group: int  # 64
-    shortcut_kind: str  # "B"; "A", "C", "D" or "none"
-    se_ratio: float  # 0: squeeze-and-excitation before the addition
-    block_dropout: float  # 0: rate before the last convolution
-    stochastic_depth: float  # 0: chance that an example skips the branch in training
-    zero_gamma: bool  # False: whether the branch starts at 0
-    dialect: Dialect  # TORCHVISION
-
-
-def basic_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **options: Unpack[BlockOptions]) -> Tensor:
+def basic_block(x: Tensor, block: Block) -> Tensor:
     """`relu(bn(conv3x3(relu(bn(conv3x3(x))))) + shortcut(x))`.
 
     In pre-activation `conv3x3(relu(bn(conv3x3(relu(bn(x)))))) + shortcut(x)`. With several `kernel_sizes` each 3x3 is
@@ -268,95 +233,73 @@ def basic_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **option
 
     Args:
         x: (batch, height, width, channels) or (batch, steps, channels).
-        filters: output channels.
-        stride: of the block.
-        name: prefix of the layer names.
-        **options: see `BlockOptions`. A basic block has no inner width: `groups` must be 1, `width_per_group` 64.
+        block: such as `Block("stage1_block1", "basic", filters=64)`. Of whatever kind it is, a basic block is built from
+            its other fields.
 
     Raises:
-        InputError: an unknown kind of shortcut, or one that cannot reach the shape; options that do not go together.
+        InputError: no `Block`, one that has no basic form, or a shortcut that cannot reach the shape.
     """
-    return _residual(x, "basic", filters, stride, name, **options)
+    return _residual(x, _of_kind(block, "basic"))
 
 
-def bottleneck_block(x: Tensor, filters: int, *, stride: int = 1, name: str, **options: Unpack[BlockOptions]) -> Tensor:
+def bottleneck_block(x: Tensor, block: Block) -> Tensor:
     """`relu(bn(conv1x1(relu(bn(conv3x3(relu(bn(conv1x1(x)))))))) + shortcut(x))`.
 
     In pre-activation BN and ReLU come before each convolution and none after the addition. Maps (batch, height,
     width, channels) to (batch, height/stride, width/stride, 4 * filters) over an inner width of
     `filters * width_per_group // 64 * groups`, whose 3x3 convolution has `groups` groups (ResNeXt). The dialect
     says whether the 3x3 takes the stride ("v1.5") or the first 1x1 (the paper). He et al. 2015, figure 5; Xie et al.
-    2016, figure 3c. Arguments and errors as `basic_block`; an inner width below `groups` is one, too.
+    2016, figure 3c. Arguments and errors as `basic_block`.
 
     `groups` is their number, as in torchvision. In the d2l chapter's `ResNeXtBlock(channels, groups, multiplier)` it is
     the width of one: `ResNeXtBlock(32, 16, 1)` is `filters=8, groups=2, width_per_group=128` here.
     """
-    return _residual(x, "bottleneck", filters, stride, name, **options)
+    return _residual(x, _of_kind(block, "bottleneck"))
 
 
-def _residual(
-    x: Tensor,
-    block: str,
-    filters: int,
-    stride: int,
-    name: str,
-    *,
-    first_dilation: int = 1,
-    dilation: int = 1,
-    kernel_sizes: tuple[int, ...] = (3,),
-    groups: int = 1,
-    width_per_group: int = 64,
-    shortcut_kind: str = "B",
-    se_ratio: float = 0.0,
-    block_dropout: float = 0.0,
-    stochastic_depth: float = 0.0,
-    zero_gamma: bool = False,
-    dialect: Dialect = TORCHVISION,
-) -> Tensor:
+def _of_kind(block: Block, kind: str) -> Block:
+    """The block as one of this kind, which is checked anew where it was another."""
+    if not isinstance(block, Block):
+        raise InputError(
+            f"block must be a Block, such as Block('stage1_block1', '{kind}', filters=64). Received: {block!r}."
+        )
+    return block if block.kind == kind else replace(block, kind=kind)
+
+
+def _residual(x: Tensor, block: Block) -> Tensor:
     """`relu(branch(x) + shortcut(x))`, or in pre-activation `branch(relu(bn(x))) + shortcut(x)`."""
-    check_choice(f"{name}: shortcut_kind", shortcut_kind, SHORTCUTS)
-    convs = branch_convs(
-        block,
-        filters,
-        stride=stride,
-        first_dilation=first_dilation,
-        dilation=dilation,
-        kernel_sizes=kernel_sizes,
-        groups=groups,
-        width_per_group=width_per_group,
-        dialect=dialect,
-    )
+    name, dialect, convs = block.name, block.dialect, block.convs
     y, activated = x, None
     for index, plan in enumerate(convs, start=1):
         last = index == len(convs)
+        bn_name, relu_name = layer_name(name, "bn", index), layer_name(name, "relu", index)
         if dialect.preactivation:
-            y = relu(batch_norm(y, dialect=dialect, name=f"{name}_bn{index}"), f"{name}_relu{index}")
+            y = relu(batch_norm(y, dialect=dialect, name=bn_name), relu_name)
             activated = y if index == 1 else activated
-        if last and block_dropout:
-            y = keras_layers.Dropout(block_dropout, name=f"{name}_dropout")(y)
+        if last and block.block_dropout:
+            y = keras_layers.Dropout(block.block_dropout, name=layer_name(name, "dropout"))(y)
         y = conv(
             y,
             plan,
             bn_follows=not (last and dialect.preactivation),
             # With BN before the convolution a zero gamma would leave nothing but zeros behind a ReLU, for ever.
-            zero_kernel=last and zero_gamma and dialect.preactivation,
+            zero_kernel=last and block.zero_gamma and dialect.preactivation,
             dialect=dialect,
             prefix=name,
             index=index,
         )
         if not dialect.preactivation:
-            y = batch_norm(y, zero_gamma=last and zero_gamma, dialect=dialect, name=f"{name}_bn{index}")
-            y = y if last else relu(y, f"{name}_relu{index}")
-    if se_ratio:
-        y = squeeze_excite(y, se_ratio, name=name)
-    if stochastic_depth:  # one draw per example
-        y = keras_layers.Dropout(stochastic_depth, noise_shape=(None,) + (1,) * (_rank(x) + 1), name=f"{name}_drop")(y)
-    if shortcut_kind != "none":
-        skipped = shortcut(
-            x, y.shape[-1], kind=shortcut_kind, stride=stride, activated=activated, dialect=dialect, name=name
-        )
-        y = keras_layers.Add(name=f"{name}_add")([y, skipped])
-    return y if dialect.preactivation else relu(y, f"{name}_out")
+            y = batch_norm(y, zero_gamma=last and block.zero_gamma, dialect=dialect, name=bn_name)
+            y = y if last else relu(y, relu_name)
+    if block.se_ratio:
+        y = squeeze_excite(y, block.se_ratio, name=name)
+    if block.stochastic_depth:
+        one_draw = (None,) + (1,) * (_rank(x) + 1)  # for each example
+        y = keras_layers.Dropout(block.stochastic_depth, noise_shape=one_draw, name=layer_name(name, "drop"))(y)
+    if block.shortcut != "none":
+        skipped = shortcut(x, block, y.shape[-1], activated=activated)
+        y = keras_layers.Add(name=layer_name(name, "add"))([y, skipped])
+    return y if dialect.preactivation else relu(y, layer_name(name, "out"))
 
 
 BLOCK_FUNCTIONS = {"basic": basic_block, "bottleneck": bottleneck_block}
@@ -366,14 +309,14 @@ def head_activation(x: Tensor, *, dialect: Dialect) -> Tensor:
     """`relu(bn(x))` behind the last block in pre-activation, where no block has done it; otherwise `x`."""
     if not dialect.preactivation:
         return x
-    return relu(batch_norm(x, dialect=dialect, name="head_bn"), "head_relu")
+    return relu(batch_norm(x, dialect=dialect, name=layer_name(HEAD, "bn")), layer_name(HEAD, "relu"))
 
 
 def pool(x: Tensor, kind: str) -> Tensor:
     """`mean(x)` or `max(x)` over all pixels: (batch, height, width, channels) to (batch, channels), in float32."""
     check_choice("pooling", kind, ("avg", "max"))
     layer = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[kind]
-    return _layer(layer, x, dtype="float32", name="head_pool")
+    return _layer(layer, x, dtype="float32", name=HEAD_POOL)
 
 
 def classifier(
@@ -389,8 +332,8 @@ def classifier(
     if dialect.initializer == "he_fan_out":  # torch.nn.Linear's: uniform within 1 / sqrt(channels)
         initializer = initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
     if dropout:
-        x = keras_layers.Dropout(dropout, dtype="float32", name="head_dropout")(x)
-    x = keras_layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="head_logits")(x)
+        x = keras_layers.Dropout(dropout, dtype="float32", name=layer_name(HEAD, "dropout"))(x)
+    x = keras_layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name=HEAD_DENSE)(x)
     if activation is None:
         return x
-    return keras_layers.Activation(activation, dtype="float32", name="head_probabilities")(x)
+    return keras_layers.Activation(activation, dtype="float32", name=HEAD_ACTIVATION)(x)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +11,8 @@ import numpy as np
 
 from keras_resnet.errors import InputError
 from keras_resnet.models import build
-from keras_resnet.specs import ResNetSpec, find_row, resolve
+from keras_resnet.names import HEAD_DENSE, HEAD_POOL, block_name, layer_name, read_layer
+from keras_resnet.specs import Block, ResNetSpec, find_row, iter_blocks, resolve
 
 _GROWABLE = ("A", "B", "D")
 
@@ -58,18 +57,18 @@ def deepen(model: keras.Model, spec: ResNetSpec | str, depths: Iterable[int]) ->
             )
     _check_model(model, spec)
     deeper_spec = _name(deeper_spec, spec)
-    with _dtype_policy(model):
-        deeper = build(deeper_spec, model.input_shape[1:], **_describe_head(model))
-    old_names = {layer.name for layer in model.layers}
+    policy = next(layer for layer in model.layers if _is_of_block(layer)).dtype_policy
+    deeper = build(deeper_spec, model.input_shape[1:], dtype=policy, **_describe_head(model))
+    sources = _map_blocks(spec, depths)
+    layers = {layer.name: layer for layer in model.layers}
     for layer in deeper.layers:
-        source = _source_name(layer.name, spec, depths)
-        if source in old_names:
-            layer.set_weights(model.get_layer(source).get_weights())
-            layer.trainable = model.get_layer(source).trainable
-    for stage, (old, new) in enumerate(zip(spec.depths, depths, strict=True), start=1):
-        first = old if _has_stride_last(spec, stage) else old + 1
-        for block in range(first, first + new - old):
-            _make_identity(deeper, f"stage{stage}_block{block}", spec)
+        source = layers.get(_source_name(layer.name, sources))
+        if source is not None:
+            layer.set_weights(source.get_weights())
+            layer.trainable = source.trainable
+    for block in iter_blocks(deeper_spec):
+        if block.name not in sources:
+            _make_identity(deeper, block)
     return deeper, deeper_spec
 
 
@@ -77,21 +76,10 @@ def _has_stride_last(spec: ResNetSpec, stage: int) -> bool:
     return spec.dialect.stride_block == "last" and spec.strides[stage - 1] > 1
 
 
-@contextlib.contextmanager
-def _dtype_policy(model: keras.Model) -> Iterator[None]:
-    """Builds under the policy that `model` was built under."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(next(layer for layer in model.layers if layer.name.startswith("stage")).dtype_policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def _check_model(model: keras.Model, spec: ResNetSpec) -> None:
     """Raises InputError unless `model` is, but for its weights, what `spec` builds."""
     names = [layer.name for layer in model.layers]
-    if not any(re.match(r"stage\d+_block\d+_", name) for name in names):
+    if not any(map(_is_of_block, model.layers)):
         raise InputError(
             f"deepen needs a model of keras_resnet.build. Received: {model.name!r} without its layer names."
         )
@@ -116,43 +104,54 @@ def _describe(layer: Any) -> tuple[Any, ...]:
     )
 
 
+def _is_of_block(layer: keras.Layer) -> bool:
+    name = read_layer(layer.name)
+    return name is not None and name.block is not None
+
+
 def _describe_head(model: keras.Model) -> dict[str, Any]:
     """The arguments of `build` that end a network as `model` ends."""
     layers = {layer.name: layer for layer in model.layers}
-    if "head_logits" in layers:
-        activation = layers.get("head_probabilities")
+    if HEAD_DENSE in layers:
+        activation = model.layers[-1].activation  # of the dense layer, or of the layer behind it
         return {
-            "classes": layers["head_logits"].units,
-            "classifier_activation": None if activation is None else activation.activation,
+            "classes": layers[HEAD_DENSE].units,
+            "classifier_activation": None if activation is keras.activations.linear else activation,
         }
-    pool = layers.get("head_pool")
+    pool = layers.get(HEAD_POOL)
     pooling = None if pool is None else "max" if "Max" in type(pool).__name__ else "avg"
     return {"include_top": False, "pooling": pooling}
 
 
-def _source_name(name: str, spec: ResNetSpec, depths: tuple[int, ...]) -> str | None:
+def _map_blocks(spec: ResNetSpec, depths: tuple[int, ...]) -> dict[str, str]:
+    """Names of blocks of the deeper network -> of those of the shallower one whose weights they take; new ones are left out."""
+    sources = {}
+    for stage, (old, new) in enumerate(zip(spec.depths, depths, strict=True), start=1):
+        front = old - _has_stride_last(spec, stage)  # blocks in front of the new ones; the rest comes behind them
+        for block in range(1, old + 1):
+            sources[block_name(stage, block if block <= front else block + new - old)] = block_name(stage, block)
+    return sources
+
+
+def _source_name(name: str, sources: dict[str, str]) -> str | None:
     """The layer of the shallower network whose weights `name` takes; None for a layer of a new block."""
-    match = re.match(r"stage(\d+)_block(\d+)_", name)
-    if not match:
+    read = read_layer(name)
+    if read is None or read.block is None:
         return name
-    stage, block = int(match[1]), int(match[2])
-    old, new = spec.depths[stage - 1], depths[stage - 1]
-    if not _has_stride_last(spec, stage) or old == new:
-        return name if block <= old else None
-    if block == new:
-        return f"stage{stage}_block{old}_{name[match.end() :]}"
-    return name if block < old else None
+    source = sources.get(read.place)
+    return None if source is None else source + name.removeprefix(read.place)
 
 
-def _make_identity(model: keras.Model, block: str, spec: ResNetSpec) -> None:
+def _make_identity(model: keras.Model, block: Block) -> None:
     """Sets to 0 what makes the block's branch vanish and yet has a gradient."""
-    last = 2 if spec.block == "basic" else 3
-    if not spec.dialect.preactivation:
-        bn = model.get_layer(f"{block}_bn{last}")
+    last = len(block.convs)
+    if not block.dialect.preactivation:
+        bn = model.get_layer(layer_name(block.name, "bn", last))
         bn.gamma.assign(np.zeros(bn.gamma.shape))
         return
     for layer in model.layers:
-        if re.fullmatch(rf"{block}_conv{last}(_k\d+)?", layer.name):
+        name = read_layer(layer.name)
+        if name is not None and (name.place, name.part, name.index) == (block.name, "conv", last):
             layer.kernel.assign(np.zeros(layer.kernel.shape))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,10 +14,11 @@ import keras
 from keras_resnet import blocks
 from keras_resnet.errors import InputError
 from keras_resnet.fused import fuse_model, warn_without_onednn
+from keras_resnet.names import INPUT, STEM, read_layer
 from keras_resnet.specs import (
     DEFAULT_CLASSES,
     TABLE,
-    Placement,
+    Block,
     ResNetSpec,
     check_classes,
     check_input_shape,
@@ -44,7 +44,7 @@ def deep_graph(frames: int = _ANY_DEPTH) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _dtype_policy(dtype: str | None) -> Iterator[None]:
+def _dtype_policy(dtype: str | keras.DTypePolicy | None) -> Iterator[None]:
     """Makes `dtype` the global policy for as long as layers are made; None changes nothing."""
     before = keras.config.dtype_policy()
     if dtype is not None:
@@ -71,9 +71,9 @@ def build(
     input_tensor: Any = None,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
-    block: Callable[..., Any] | None = None,
+    block: Callable[[Any, Block], Any] | None = None,
     name: str | None = None,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """`head(stages(stem(x)))`: builds the network of a spec as a functional Keras model.
 
@@ -89,10 +89,9 @@ def build(
             next, so two that are joined in one model are called as layers instead: `build(...)(tensor)`.
         pooling: "avg", "max" or None; only without the top.
         classifier_activation: of the head; None ends in logits.
-        block: a function of your own in place of the spec's block, called as `blocks.basic_block` is:
-            `block(x, filters, stride=..., name=..., **options)`, with all options of `blocks.BlockOptions`, of which it
-            uses what it will. What it builds is not in the spec (`block="custom"` says so), and cannot be counted
-            from it.
+        block: a function of your own in place of the spec's block, called as `blocks.basic_block` is: `block(x, block)`
+            with a `Block`, of whose fields it uses what it will. What it builds is not in the spec (`block="custom"` says
+            so), and cannot be counted from it.
         name: of the model; by default the spec's, or with a block in place of the spec's own `{spec.name}_custom`.
         dtype: Keras' dtype policy of the layers, such as "mixed_bfloat16", in which weights, BN's statistics and the
             head stay in float32; by default the global policy.
@@ -144,33 +143,15 @@ def build(
         check_input_shape(spec, input_tensor.shape[1:])
         inputs = input_tensor
     else:
-        inputs = keras.Input(
-            check_input_shape(spec, default_shape if input_shape is None else input_shape), name="images"
-        )
+        inputs = keras.Input(check_input_shape(spec, default_shape if input_shape is None else input_shape), name=INPUT)
 
     warn_without_onednn()
     with _dtype_policy(dtype), deep_graph(_FRAMES_PER_BLOCK * (sum(spec.depths) + 16)):
         x = blocks.stem(inputs, spec.stem, spec.stem_filters, dialect=spec.dialect)
         block_function = block or blocks.BLOCK_FUNCTIONS[spec.block]
-        for place in iter_blocks(spec):
-            x = block_function(
-                x,
-                place.filters,
-                stride=place.stride,
-                first_dilation=place.first_dilation,
-                dilation=place.dilation,
-                kernel_sizes=spec.kernel_sizes,
-                groups=spec.groups,
-                width_per_group=spec.width_per_group,
-                shortcut_kind=spec.shortcut,
-                se_ratio=spec.se_ratio,
-                block_dropout=spec.block_dropout,
-                stochastic_depth=place.stochastic_depth,
-                zero_gamma=spec.zero_gamma,
-                dialect=spec.dialect,
-                name=place.name,
-            )
-            _check_block_output(x, spec, place)
+        for described in iter_blocks(spec):
+            x = block_function(x, described)
+            _check_block_output(x, spec, described.name)
         x = blocks.head_activation(x, dialect=spec.dialect)
         if include_top:
             x = blocks.pool(x, "avg")
@@ -205,16 +186,21 @@ def _find_joins(spec: ResNetSpec, *, own_block: bool) -> Callable[[keras.Layer],
     """
     if own_block or spec.shortcut == "none" or spec.dialect.preactivation:
         return lambda layer: False
-    first = next(iter(iter_blocks(spec))).name
-    return lambda layer: layer.name.startswith("stage") and not layer.name.startswith(f"{first}_")
+    first = next(iter_blocks(spec)).name
+
+    def may_join(layer: keras.Layer) -> bool:
+        name = read_layer(layer.name)
+        return name is not None and name.block is not None and name.place != first
+
+    return may_join
 
 
-def _check_block_output(x: Any, spec: ResNetSpec, place: Placement) -> None:
+def _check_block_output(x: Any, spec: ResNetSpec, block_name: str) -> None:
     """Raises InputError where a block function of the user's returned anything but a feature map."""
     if not keras.backend.is_keras_tensor(x) or len(x.shape) != spec.rank + 2:
         raise InputError(
             f"{spec.name}: a block function must return a Keras tensor of rank {spec.rank + 2}, batch and channels "
-            f"included. Received from {place.name}: {x!r}."
+            f"included. Received from {block_name}: {x!r}."
         )
 
 
@@ -234,10 +220,10 @@ def stage_outputs(model: keras.Model) -> dict[str, Any]:
         raise InputError(f"stage_outputs needs a Keras model. Received: {model!r}.")
     outputs: dict[str, Any] = {}
     for layer in model.layers:  # in the order of a forward pass, so that the last of a stage is its output
-        match = re.match(r"stem(?=_)|stage\d+(?=_block\d+_)", layer.name)
-        if match:
-            outputs[match[0]] = layer.output
-    if not any(name.startswith("stage") for name in outputs):
+        name = read_layer(layer.name)
+        if name is not None and (name.section == STEM or name.block is not None):
+            outputs[name.section] = layer.output
+    if not set(outputs) - {STEM}:
         raise InputError(
             "stage_outputs needs a model of keras_resnet.build, whose layers are called stem_*, stage1_block1_*, and so "
             f"on. Received: {model.name!r} with layers {', '.join(layer.name for layer in model.layers[:5])}, ..."
@@ -310,7 +296,7 @@ def _named_builder(network: str) -> Callable[..., keras.Model]:
 
     shape = " x ".join(map(str, row.input_shape))
     builder.__name__ = builder.__qualname__ = network
-    builder.__doc__ = f"""Builds {network}: {row.spec.block} blocks {list(row.spec.depths)}, {row.source}.
+    builder.__doc__ = f"""Builds {network}: {row.spec.block} blocks {list(row.spec.depths)}, {row.reference}.
 
     Arguments as `keras.applications.ResNet50`, except that `weights` is None (random) or the path of a weights
     file; `input_shape` is {shape} by default. Returns a functional `keras.Model`. Errors as `build`.

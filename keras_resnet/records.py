@@ -8,7 +8,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Self
 
 from keras_resnet.errors import InputError, suggest
@@ -47,29 +47,50 @@ def option(default: Any, help: str, **facts: Any) -> Any:
         default: of the field.
         help: a sentence for `--help` and the documentation.
         facts: `low` (0 unless given), `low_open`, `high`, `most` as for `check_number`; `choices`, the values there are;
-            `flag`, where the command line does not call it by the field's name; `shown`, what it says of a default that
-            is decided later; `metavar`, what stands for the value.
+            `each`, what each integer of a tuple is of; `example`, of a record as a value; `flag`, where the command line
+            does not call it by the field's name; `shown`, what it says of a default that is decided later; `metavar`,
+            what stands for the value.
     """
     return dataclasses.field(default=default, metadata={"help": help, **facts})
 
 
 def check_options(record: Record) -> None:
-    """Raises InputError where a field made by `option` is not what it may be."""
-    for field, declared in list_options(type(record)):
-        facts, name, value = field.metadata, field.name, getattr(record, field.name)
-        if value is None and types.NoneType in _options(declared):
-            continue
-        kind = get_plain_type(declared)
-        if "choices" in facts:
-            check_choice(name, value, facts["choices"])
-        elif kind is bool:
-            if not isinstance(value, bool):
-                raise InputError(f"{name} must be True or False. Received: {value!r}.")
-        elif kind is int:
-            take_counts(record, (name,), facts.get("low", 0))
-        elif kind is float:
-            bounds = {key: facts[key] for key in ("high", "most", "low_open") if key in facts}
-            check_number(name, value, low=facts.get("low", 0), **bounds)
+    """Raises InputError where a field made by `option` is neither its default nor what it may be."""
+    for name, default, check in _option_checks(typing.cast(Any, type(record))):
+        value = getattr(record, name)
+        if value is not default:
+            check(record, name, value)
+
+
+@functools.cache
+def _option_checks(cls: Any) -> tuple[tuple[str, Any, Callable[[Record, str, Any], None]], ...]:
+    """Returns (name, default, check) of each field of a class that `option` made."""
+    return tuple((field.name, field.default, _make_check(kind, field.metadata)) for field, kind in list_options(cls))
+
+
+def _make_check(kind: Any, facts: Mapping[str, Any]) -> Callable[[Record, str, Any], None]:
+    inner, optional = get_plain_type(kind), types.NoneType in _options(kind)
+    choices, low = facts.get("choices"), facts.get("low", 0)
+    bounds = {key: facts[key] for key in ("high", "most", "low_open") if key in facts}
+
+    def check(record: Record, name: str, value: Any) -> None:
+        if value is None and optional:
+            return
+        if inner is int:
+            take_counts(record, (name,), low, optional=optional)
+        if choices is not None:
+            check_choice(name, value, choices)
+        elif inner is bool and not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False. Received: {value!r}.")
+        elif inner is float:
+            check_number(name, value, low=low, **bounds)
+        elif inner == tuple[int, ...]:
+            take_count_tuples(record, (name,), facts.get("each", "entry"))
+        elif _is_record(inner) and not isinstance(value, inner):
+            example = f", for example {facts['example']}" if "example" in facts else ""
+            raise InputError(f"{name} must be a {inner.__name__}{example}. Received: {value!r}.")
+
+    return check
 
 
 def check_types(record: Record) -> None:
@@ -118,7 +139,7 @@ def get_plain_type(kind: Any) -> Any:
 
 
 def _is_record(kind: Any) -> bool:
-    return isinstance(kind, type) and hasattr(kind, "from_dict")  # a Record, or a ResNetSpec
+    return isinstance(kind, type) and issubclass(kind, Record)
 
 
 def _decode(kind: Any, value: Any) -> Any:
@@ -156,6 +177,8 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 def is_count(value: object, minimum: int = 1) -> bool:
     """Whether `value` is an integer, and no bool, of at least `minimum`."""
+    if type(value) is int:  # nearly always; what is here is asked by the hundred thousand when a search counts networks
+        return value >= minimum
     return hasattr(value, "__index__") and not isinstance(value, bool) and value >= minimum  # type: ignore[operator]
 
 
@@ -175,9 +198,29 @@ def take_counts(record: Record, names: Iterable[str], least: int = 1, *, optiona
     """Checks fields of a record as `check_count` and keeps them as Python's integers: NumPy's are no JSON."""
     for name in names:
         value = getattr(record, name)
+        if type(value) is int and value >= least:
+            continue
         check_count(name, value, least, optional=optional)
         if value is not None:
             object.__setattr__(record, name, operator.index(value))
+
+
+def take_count_tuples(record: Record, names: Iterable[str], each: str) -> None:
+    """Checks that fields of a record are integers of at least 1, one for `each`, and keeps them as tuples of Python's."""
+    for name in names:
+        values = getattr(record, name)
+        if type(values) is tuple:
+            for value in values:
+                if type(value) is not int or value < 1:
+                    break
+            else:
+                continue
+        if isinstance(values, (str, bytes, Set, Mapping)) or not isinstance(values, Iterable):
+            raise InputError(f"{name} must be a tuple with one integer per {each}. Received: {values!r}.")
+        values = tuple(values)  # a list (as JSON gives) would not hash
+        if not all(map(is_count, values)):
+            raise InputError(f"{name} must be integers of at least 1. Received: {values!r}.")
+        object.__setattr__(record, name, tuple(map(operator.index, values)))
 
 
 def check_number(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import keras
 
 from keras_resnet.errors import InputError
+from keras_resnet.names import HEAD, HEAD_DENSE, STEM, layer_name, read_layer
 
+_HEAD_BN = layer_name(HEAD, "bn")
 _SINGLE = {  # ours -> keras.applications'
-    "stem_conv": "conv1_conv",
-    "stem_bn": "conv1_bn",
-    "head_bn": "post_bn",
-    "head_logits": "predictions",
+    layer_name(STEM, "conv"): "conv1_conv",
+    layer_name(STEM, "bn"): "conv1_bn",
+    _HEAD_BN: "post_bn",
+    HEAD_DENSE: "predictions",
 }
-_IN_BLOCK = re.compile(r"stage(\d+)_(block\d+)_(?:(shortcut)_)?(conv|bn)(\d*)")
+_IN_BLOCK = ("conv", "bn", "shortcut_conv", "shortcut_bn")
 
 
-def keras_applications_name(layer_name: str, *, preactivation: bool) -> str:
-    """Returns what `keras.applications` calls the layer that is called `layer_name` here.
+def keras_applications_name(name: str, *, preactivation: bool) -> str:
+    """Returns what `keras.applications` calls the layer that is called `name` here.
 
     `stage2_block1_conv3` is `conv3_block1_3_conv` there. With `preactivation`, the names of `ResNet50V2`, where BN comes
     before the convolution of the next number: `stage2_block1_bn1` is `conv3_block1_preact_bn` and `_bn2` is `_1_bn`.
@@ -27,20 +28,20 @@ def keras_applications_name(layer_name: str, *, preactivation: bool) -> str:
     Raises:
         InputError: no layer with weights is called so.
     """
-    if layer_name in _SINGLE:
-        return _SINGLE[layer_name]
-    match = _IN_BLOCK.fullmatch(layer_name)
-    if not match:
+    if name in _SINGLE:
+        return _SINGLE[name]
+    ours = read_layer(name)
+    is_shortcut = ours is not None and ours.part.startswith("shortcut_")
+    if ours is None or ours.block is None or ours.part not in _IN_BLOCK or (ours.index is None) != is_shortcut:
         raise InputError(
             f"A layer must be one of {', '.join(_SINGLE)}, or of a block with conv, bn or shortcut_conv in its name. "
-            f"Received: {layer_name!r}."
+            f"Received: {name!r}."
         )
-    stage, block, is_shortcut, kind, digits = match.groups()
-    index = 0 if is_shortcut else int(digits)
+    kind, index = ours.part.removeprefix("shortcut_"), ours.index or 0
     part = f"{index}_{kind}"
     if preactivation and kind == "bn":
         part = "preact_bn" if index == 1 else f"{index - 1}_bn"
-    return f"conv{int(stage) + 1}_{block}_{part}"
+    return f"conv{ours.stage + 1}_block{ours.block}_{part}"
 
 
 def load_keras_applications(model: keras.Model, source: keras.Model, *, head: bool = True) -> None:
@@ -63,13 +64,13 @@ def load_keras_applications(model: keras.Model, source: keras.Model, *, head: bo
             raise InputError(f"{argument} must be a Keras model. Received: {value!r}.")
     names = {layer.name for layer in model.layers}
     theirs = {layer.name: layer for layer in source.layers if layer.weights}
-    if not head or "head_logits" not in names:
+    if not head or HEAD_DENSE not in names:
         theirs.pop("predictions", None)
     copies: list[tuple[Any, list[Any]]] = []
     for layer in model.layers:
-        if not layer.weights or (layer.name == "head_logits" and not head):
+        if not layer.weights or (layer.name == HEAD_DENSE and not head):
             continue
-        name = keras_applications_name(layer.name, preactivation="head_bn" in names)
+        name = keras_applications_name(layer.name, preactivation=_HEAD_BN in names)
         counterpart = theirs.pop(name, None)
         ours_is, theirs_is = _describe(layer), _describe(counterpart)
         if ours_is != theirs_is:

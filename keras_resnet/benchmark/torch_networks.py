@@ -16,14 +16,11 @@ from torch import nn
 from keras_resnet.benchmark.plan import check_torch_can
 from keras_resnet.specs import (
     POOLED_STEMS,
+    Block,
     Conv,
-    Placement,
     ResNetSpec,
-    branch_convs,
     iter_blocks,
-    needs_projection,
     se_width,
-    split_filters,
     stem_convs,
 )
 
@@ -38,9 +35,9 @@ def build_torch(spec: ResNetSpec, channels: int, classes: int) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_make_stem(spec, channels))
     convs = stem_convs(spec.stem, spec.stem_filters)
     width = convs[-1].filters if convs else channels
-    for place in iter_blocks(spec):
-        block = _Block(spec, place, width)
-        parts[place.name], width = block, block.outputs
+    for described in iter_blocks(spec):
+        block = _Block(spec, described, width)
+        parts[described.name], width = block, block.outputs
     head: OrderedDict[str, nn.Module] = OrderedDict()
     if spec.dialect.preactivation:
         head["bn"], head["relu"] = _batch_norm(spec, width), nn.ReLU(inplace=True)
@@ -88,8 +85,7 @@ def _conv(spec: ResNetSpec, channels: int, plan: Conv, *, bn_follows: bool) -> n
     if len(plan.kernel_sizes) == 1:
         return make(plan.kernel_sizes[0], plan.filters)
     joined = _SideBySide()
-    shares = split_filters(plan.filters, len(plan.kernel_sizes))
-    for size, filters in zip(plan.kernel_sizes, shares, strict=True):
+    for size, filters in plan.shares:
         joined.add_module(f"k{size}", make(size, filters))
     return joined
 
@@ -143,9 +139,9 @@ class _Subsample(nn.Module):
 class _Block(nn.Module):
     """`relu(branch(x) + shortcut(x))`, or in pre-activation `branch(relu(bn(x))) + shortcut(x)`."""
 
-    def __init__(self, spec: ResNetSpec, place: Placement, channels: int) -> None:
+    def __init__(self, spec: ResNetSpec, block: Block, channels: int) -> None:
         super().__init__()
-        before, convs = spec.dialect.preactivation, _branch_convs(spec, place)
+        before, convs = spec.dialect.preactivation, block.convs
         branch: OrderedDict[str, nn.Module] = OrderedDict()
         width = channels
         for index, plan in enumerate(convs, start=1):
@@ -162,8 +158,8 @@ class _Block(nn.Module):
         first = OrderedDict((name, branch.pop(name)) for name in ("bn1", "relu1") if before)
         self.activation, self.branch = nn.Sequential(first), nn.Sequential(branch)
         self.se = _SqueezeExcite(width, spec.se_ratio) if spec.se_ratio else nn.Identity()
-        self.projects = needs_projection(spec.shortcut, channels, width, place.stride, spec.dialect)
-        self.shortcut = self._make_shortcut(spec, channels, width, place.stride)
+        self.projects = block.has_projection(channels, width)
+        self.shortcut = self._make_shortcut(spec, channels, width, block.stride)
         self.relu = nn.Identity() if before else nn.ReLU(inplace=True)
         self.outputs = width
         if spec.zero_gamma:
@@ -191,17 +187,3 @@ class _Block(nn.Module):
         if self.shortcut is not None:
             y = y + self.shortcut(activated if self.projects else x)
         return self.relu(y)
-
-
-def _branch_convs(spec: ResNetSpec, place: Placement) -> tuple[Conv, ...]:
-    return branch_convs(
-        spec.block,
-        place.filters,
-        stride=place.stride,
-        first_dilation=place.first_dilation,
-        dilation=place.dilation,
-        kernel_sizes=spec.kernel_sizes,
-        groups=spec.groups,
-        width_per_group=spec.width_per_group,
-        dialect=spec.dialect,
-    )

@@ -29,7 +29,7 @@ def models(pattern: str) -> None:
             f"{specs.count_params(name, trainable_only=True):,}",
             f"{specs.count_macs(name):,}",
             "x".join(map(str, row.input_shape)) + f" -> {row.classes}",
-            row.source,
+            row.reference,
         )
     print_all(table)
     print_all(f"and {', '.join(specs.list_families())}, for any n >= 1, groups and width")
@@ -61,4 +61,4 @@ def show(
     for section in sections:
         output = "x".join(map(str, section.output_shape))
         table.add_row(section.name, output, f"{section.parameters:,}", f"{section.multiply_adds:,}", section.text)
-    print_all(heading, f"{conventions}; {row.source}", "", table)
+    print_all(heading, f"{conventions}; {row.reference}", "", table)

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_resnet.errors import InputError, suggest
 from keras_resnet.records import Record, check_choice, is_count, is_number
-from keras_resnet.specs.branch import STEM_STRIDES
+from keras_resnet.specs import STEM_STRIDES
 
 BLOCKS = ("basic", "bottleneck", "resnext")  # "resnext": a bottleneck whose 3x3 convolution has groups
 ACTIVATION_ORDERS = ("post", "pre")  # BN and ReLU after each convolution, or before it (pre-activation)

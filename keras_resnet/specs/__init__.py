@@ -1,17 +1,7 @@
 """What a network is, as data: specs, dialects, the table of every network, and counting from them."""
 
-from keras_resnet.specs.branch import (
-    EXPANSIONS,
-    POOLED_STEMS,
-    SHORTCUTS,
-    Conv,
-    branch_convs,
-    inner_width,
-    needs_projection,
-    se_width,
-    split_filters,
-    stem_convs,
-)
+from keras_resnet.specs.block import EXPANSIONS, OPTIONS, SHORTCUTS, Block, BlockOptions, se_width
+from keras_resnet.specs.conv import Conv
 from keras_resnet.specs.counting import (
     Section,
     check_classes,
@@ -30,8 +20,9 @@ from keras_resnet.specs.dialect import (
     Dialect,
     get_dialect,
 )
-from keras_resnet.specs.layout import Placement, iter_blocks
+from keras_resnet.specs.layout import iter_blocks, iter_stages
 from keras_resnet.specs.spec import ResNetSpec
+from keras_resnet.specs.stem import POOLED_STEMS, STEM_STRIDES, check_stem, stem_convs
 from keras_resnet.specs.summary import SectionSummary, describe_conventions, summarize
 from keras_resnet.specs.table import (
     DEFAULT_CLASSES,
@@ -56,23 +47,26 @@ __all__ = [
     "EXPANSIONS",
     "KERAS_V1",
     "KERAS_V2",
+    "OPTIONS",
     "POOLED_STEMS",
     "SHORTCUTS",
+    "STEM_STRIDES",
     "TABLE",
     "TORCHVISION",
     "TORCHVISION_V2",
+    "Block",
+    "BlockOptions",
     "Conv",
     "Dialect",
     "LayerCost",
-    "Placement",
     "ResNetSpec",
     "Row",
     "Section",
     "SectionSummary",
     "Totals",
-    "branch_convs",
     "check_classes",
     "check_input_shape",
+    "check_stem",
     "count_macs",
     "count_params",
     "count_totals",
@@ -83,16 +77,14 @@ __all__ = [
     "get_dialect",
     "get_row",
     "get_spec",
-    "inner_width",
     "iter_blocks",
     "iter_layers",
     "iter_sections",
+    "iter_stages",
     "list_families",
     "list_models",
-    "needs_projection",
     "resolve",
     "se_width",
-    "split_filters",
     "stem_convs",
     "summarize",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from keras_resnet.errors import InputError
-from keras_resnet.records import is_count
-from keras_resnet.specs.layout import iter_blocks
+from keras_resnet.names import HEAD, STEM
+from keras_resnet.records import check_count, is_count
+from keras_resnet.specs.layout import iter_stages
 from keras_resnet.specs.spec import ResNetSpec
 from keras_resnet.specs.table import resolve
 from keras_resnet.specs.walk import LayerCost, Walk
@@ -46,13 +47,13 @@ def iter_sections(
     spec, input_shape, classes = complete_arguments(spec, input_shape, classes)
     walk = Walk(spec, input_shape, record=True)
     walk.stem()
-    yield Section("stem", walk.cut(), walk.shape)
-    for stage, places in itertools.groupby(iter_blocks(spec), key=lambda place: place.name.partition("_")[0]):
-        for place in places:
-            walk.block(place, place.name)
+    yield Section(STEM, walk.cut(), walk.shape)
+    for stage, blocks in iter_stages(spec):
+        for block in blocks:
+            walk.block(block)
         yield Section(stage, walk.cut(), walk.shape)
     walk.head(classes if include_top else None)
-    yield Section("head", walk.cut(), walk.shape)
+    yield Section(HEAD, walk.cut(), walk.shape)
 
 
 def iter_layers(
@@ -85,24 +86,27 @@ def complete_arguments(
     spec: ResNetSpec | str, input_shape: tuple[int, ...] | None, classes: int | None
 ) -> tuple[ResNetSpec, tuple[int, ...], int]:
     """Looks up a name, fills in what is left out and checks what is given."""
-    row = resolve(spec)
-    spec = row.spec
+    if input_shape is None or classes is None or not isinstance(spec, ResNetSpec):
+        row = resolve(spec)
+        spec = row.spec
+        input_shape = row.input_shape if input_shape is None else input_shape
+        classes = row.classes if classes is None else classes
     if spec.block == "custom":
         raise InputError(
             f"{spec.name}: counting from a spec knows the blocks 'basic' and 'bottleneck', not a block function of your "
             "own. Received: block='custom'. Build the model and use model.count_params()."
         )
-    input_shape = check_input_shape(spec, row.input_shape if input_shape is None else input_shape)
+    input_shape = check_input_shape(spec, input_shape)
     if None in input_shape[:-1]:
         raise InputError(
             f"{spec.name}: counting needs an input_shape with {_SIDES[spec.rank]}. Received: {input_shape!r}."
         )
-    return spec, input_shape, check_classes(row.classes if classes is None else classes)
+    return spec, input_shape, check_classes(classes)
 
 
 def final_feature_map(spec: ResNetSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns (height, width, channels), or (steps, channels), of the last stage's output."""
-    return [section.output_shape for section in iter_sections(spec, input_shape) if section.name != "head"][-1]
+    return [section.output_shape for section in iter_sections(spec, input_shape) if section.name != HEAD][-1]
 
 
 def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
@@ -112,8 +116,8 @@ def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
     a channel count below 1 and a shape that has not the spec's rank. A side may be None.
     """
     shape: tuple = tuple(input_shape) if isinstance(input_shape, Iterable) else ()
-    sides_ok = all(is_count(size) for size in shape[:-1] if size is not None)
-    if len(shape) != spec.rank + 1 or not sides_ok or not is_count(shape[-1]):
+    wrong = [size for size in shape[:-1] if size is not None and not is_count(size)]
+    if len(shape) != spec.rank + 1 or wrong or not is_count(shape[-1]):
         what, axes = {1: ("step", "(steps, channels)"), 2: ("pixel", "(height, width, channels)")}[spec.rank]
         raise InputError(
             f"{spec.name}: input_shape must be {axes}, channels last, each at least 1 (a side may be "
@@ -129,8 +133,7 @@ def check_input_shape(spec: ResNetSpec, input_shape: object) -> tuple:
     return shape
 
 
-def check_classes(classes: object) -> int:
+def check_classes(classes: Any) -> int:
     """Returns `classes` if it is a positive integer."""
-    if not is_count(classes):
-        raise InputError(f"classes must be an integer of at least 1. Received: {classes!r}.")
-    return int(classes)  # type: ignore[call-overload]
+    check_count("classes", classes)
+    return int(classes)

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from keras_resnet.errors import InputError
-from keras_resnet.records import check_choice
+from keras_resnet.records import Record, check_choice, check_options, option
 
 
 @dataclass(frozen=True)
-class Dialect:
+class Dialect(Record):
     """How one library writes the same network: everything that is a convention rather than architecture."""
 
     name: str
-    activation_order: str = "post"  # "post": conv, BN, ReLU, and ReLU after the addition; "pre": BN, ReLU, conv
-    bottleneck_stride: str = "3x3"  # which convolution of a bottleneck takes the stride: "1x1" (2015) or "3x3" ("v1.5")
-    # Which block of a stage takes its stride. With "last" a shortcut projects only where the channels change.
-    stride_block: str = "first"
-    padding: str = "symmetric"  # "symmetric" pads k // 2 on both sides; "same" is TensorFlow's, uneven at stride 2
-    # What pads the stem's max pool where no ReLU comes before it; after a ReLU the two are the same.
-    pool_padding: str = "minus_infinity"
-    # "none", "all", or "without_bn": only convolutions that no BN follows at once (BN subtracts a bias again).
-    conv_bias: str = "none"
-    shortcut_bn: bool = True  # whether the projection of a shortcut is followed by BN
-    bn_epsilon: float = 1e-5
-    bn_momentum: float = 0.9  # Keras' convention: the share of the old value, 1 - PyTorch's
-    # Keras' "glorot_uniform", or "he_fan_out", He et al.'s normal. BN hides a kernel's scale from the output, so a
-    # smaller kernel only turns faster: 21 steps of ResNet-18 on MNIST at 112 pixels gave test accuracy 0.80 and 0.56.
-    initializer: str = "glorot_uniform"
+    activation_order: str = option(
+        "post", '"post": conv, BN, ReLU, and ReLU after the addition; "pre": BN, ReLU, conv.', choices=("post", "pre")
+    )
+    bottleneck_stride: str = option(
+        "3x3",
+        'Which convolution of a bottleneck takes the stride: "1x1" (2015) or "3x3" ("v1.5").',
+        choices=("1x1", "3x3"),
+    )
+    stride_block: str = option(
+        "first",
+        'Which block of a stage takes its stride. With "last" a shortcut projects only where the channels change.',
+        choices=("first", "last"),
+    )
+    padding: str = option(
+        "symmetric",
+        '"symmetric" pads k // 2 on both sides; "same" is TensorFlow\'s, uneven at stride 2.',
+        choices=("symmetric", "same"),
+    )
+    pool_padding: str = option(
+        "minus_infinity",
+        "What pads the stem's max pool where no ReLU comes before it; after a ReLU the two are the same.",
+        choices=("minus_infinity", "zeros"),
+    )
+    conv_bias: str = option(
+        "none",
+        'Which convolutions have a bias; "without_bn": those that no BN follows at once (BN subtracts it again).',
+        choices=("none", "all", "without_bn"),
+    )
+    shortcut_bn: bool = option(True, "Whether the projection of a shortcut is followed by BN.")
+    bn_epsilon: float = option(1e-5, "What BN adds to the variance.", low_open=True)
+    bn_momentum: float = option(0.9, "Keras' convention: the share of the old value, 1 - PyTorch's.", high=1)
+    # BN hides a kernel's scale from the output, so a smaller kernel only turns faster: 21 steps of ResNet-18 on MNIST at
+    # 112 pixels gave test accuracy 0.80 with the first and 0.56 with the second.
+    initializer: str = option(
+        "glorot_uniform",
+        'Of the kernels: Keras\' "glorot_uniform", or "he_fan_out", He et al.\'s normal.',
+        choices=("glorot_uniform", "he_fan_out"),
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise InputError(f"A dialect's name must be a string. Received: {self.name!r}.")
-        for field, allowed in _CHOICES.items():
-            check_choice(f"dialect: {field}", getattr(self, field), allowed)
-        epsilon, momentum = self.bn_epsilon, self.bn_momentum
-        if not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
-            raise InputError(f"A dialect's bn_epsilon must be positive. Received: {epsilon!r}.")
-        if not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
-            raise InputError(f"A dialect's bn_momentum must be in [0, 1). Received: {momentum!r}.")
+        check_options(self)
 
     @property
     def preactivation(self) -> bool:
@@ -50,17 +66,6 @@ class Dialect:
         """Whether a convolution has a bias, given whether BN follows it at once."""
         return self.conv_bias == "all" or (self.conv_bias == "without_bn" and not bn_follows)
 
-
-_CHOICES: dict[str, tuple[object, ...]] = {
-    "activation_order": ("post", "pre"),
-    "bottleneck_stride": ("1x1", "3x3"),
-    "stride_block": ("first", "last"),
-    "padding": ("symmetric", "same"),
-    "pool_padding": ("minus_infinity", "zeros"),
-    "conv_bias": ("none", "all", "without_bn"),
-    "initializer": ("he_fan_out", "glorot_uniform"),
-    "shortcut_bn": (True, False),
-}
 
 TORCHVISION = Dialect("torchvision")
 # He et al. 2016 as PyTorch libraries write it: a bare stem, and projections from what is activated, without BN.

@@ -1,51 +1,34 @@
-"""Where every block of a network stands: stride, dilations, chance to be left out."""
+"""The blocks of a network, from its spec: names, strides, dilations, chances to be left out."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from keras_resnet.specs.branch import STEM_STRIDES, Conv, plan_branch
+from keras_resnet.names import block_name, stage_name
+from keras_resnet.specs.block import OPTIONS, Block
 from keras_resnet.specs.spec import ResNetSpec
+from keras_resnet.specs.stem import STEM_STRIDES
 
 
-@dataclass(frozen=True)
-class Placement:
-    """One block of a network and where it stands."""
+def iter_runs(spec: ResNetSpec) -> Iterator[tuple[Block, int]]:
+    """Yields (block, how many equal ones follow each other, itself included), in the order of a forward pass.
 
-    name: str  # "stage{s}_block{b}", counted from 1
-    filters: int
-    stride: int
-    first_dilation: int  # of the grid that comes in
-    dilation: int  # of the grid that goes out: larger where this block's stride became a dilation
-    stochastic_depth: float
+    Those of one run have the same input, convolutions and output shape. The one block that stands for all of them is called
+    by their stage and has the `stochastic_depth` of the spec; `iter_stages` gives each its own. The first block of a stage,
+    which may see other channels than the rest, is a run of its own, as is the one with the stride.
 
-
-class Run(NamedTuple):
-    """Equal blocks one after the other: same input, same convolutions, same output shape."""
-
-    stage: int  # counted from 1
-    times: int
-    filters: int
-    stride: int
-    first_dilation: int
-    dilation: int
-
-
-def iter_runs(spec: ResNetSpec) -> Iterator[Run]:
-    """Yields the blocks of a network with stride and dilations, equal ones that follow each other in a stage as one.
-
-    The first block of a stage, which may see other channels than the rest, stands alone, as does the one with the stride.
     Once the strides so far reach the output stride, each further one becomes a dilation (Chen et al. 2017,
     arXiv:1706.05587).
     """
-    limit = spec.output_stride
-    reduction, dilation = STEM_STRIDES[spec.stem], 1
+    values = vars(spec)
+    fields = {name: values[name] for name in OPTIONS}
+    fields["kind"], limit = spec.block, spec.output_stride
+    stage, reduction, dilation = 0, STEM_STRIDES[spec.stem], 1
     strided_first = spec.dialect.stride_block == "first"
-    stage = 0
     for depth, filters, stage_stride in zip(spec.depths, spec.filters, spec.strides, strict=True):
         stage += 1
+        fields["name"], fields["filters"] = stage_name(stage), filters
         if strided_first or depth == 1:
             parts: tuple[tuple[int, int], ...] = ((1, stage_stride), (depth - 1, 1))
         else:
@@ -58,41 +41,28 @@ def iter_runs(spec: ResNetSpec) -> Iterator[Run]:
                 dilation *= stride
                 stride = 1
             reduction *= stride
-            yield Run(stage, times, filters, stride, first_dilation, dilation)
+            fields["stride"], fields["dilations"] = stride, (first_dilation, dilation)
+            yield Block.of_checked(fields), times
 
 
-def iter_blocks(spec: ResNetSpec) -> Iterator[Placement]:
-    """Yields every block of a network with its stride, dilations and chance to be left out.
+def iter_stages(spec: ResNetSpec) -> Iterator[tuple[str, list[Block]]]:
+    """Yields ("stage1", its blocks), ("stage2", its blocks), ...; strides and dilations as in `iter_runs`.
 
-    Strides and dilations as in `iter_runs`. Block `l` of `L` is left out with `stochastic_depth * l / L` (Huang et al.
-    2016).
+    Block `l` of `L` is left out with `stochastic_depth * l / L` (Huang et al. 2016).
     """
-    total, number, stage, index = sum(spec.depths), 0, 0, 0
-    for run in iter_runs(spec):
-        if run.stage != stage:
-            stage, index = run.stage, 0
-        for _ in range(run.times):
-            number, index = number + 1, index + 1
-            yield Placement(
-                f"stage{stage}_block{index}",
-                run.filters,
-                run.stride,
-                run.first_dilation,
-                run.dilation,
-                spec.stochastic_depth * number / total,
-            )
+    rate, total, number = spec.stochastic_depth, sum(spec.depths), 0
+    runs = iter_runs(spec)
+    for stage, depth in enumerate(spec.depths, start=1):
+        blocks: list[Block] = []
+        while len(blocks) < depth:
+            block, times = next(runs)
+            for _ in range(times):
+                number += 1
+                own = {"name": block_name(stage, len(blocks) + 1), "stochastic_depth": rate * number / total}
+                blocks.append(Block.of_checked({**vars(block), **own}))
+        yield stage_name(stage), blocks
 
 
-def placed_convs(spec: ResNetSpec, place: Placement | Run) -> tuple[Conv, ...]:
-    """Returns the convolutions of the branch of one block of a network."""
-    return plan_branch(
-        spec.block,
-        place.filters,
-        place.stride,
-        place.first_dilation,
-        place.dilation,
-        spec.kernel_sizes,
-        spec.groups,
-        spec.width_per_group,
-        spec.dialect,
-    )
+def iter_blocks(spec: ResNetSpec) -> Iterator[Block]:
+    """Yields every block of a network; strides and dilations as in `iter_runs`."""
+    return itertools.chain.from_iterable(blocks for _, blocks in iter_stages(spec))

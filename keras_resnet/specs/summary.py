@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from keras_resnet.specs.branch import POOLED_STEMS, Conv, stem_convs
+from keras_resnet.specs.block import Block, BlockOptions
+from keras_resnet.specs.conv import Conv
 from keras_resnet.specs.counting import Section, iter_sections
-from keras_resnet.specs.layout import Placement, iter_blocks, placed_convs
+from keras_resnet.specs.layout import iter_stages
 from keras_resnet.specs.spec import ResNetSpec
+from keras_resnet.specs.stem import POOLED_STEMS, stem_convs
 from keras_resnet.specs.table import resolve
+
+# The options that have words of their own here: of the convolutions, behind the stage, or of the conventions.
+_DESCRIBED = ("kernel_sizes", "groups", "width_per_group", "se_ratio", "shortcut", "dialect")
 
 
 @dataclass(frozen=True)
@@ -53,20 +58,18 @@ def _describe_stem(spec: ResNetSpec) -> str:
 
 
 def _describe_stages(spec: ResNetSpec) -> Iterator[str]:
-    places = iter(iter_blocks(spec))
-    for depth in spec.depths:
-        stage = [next(places) for _ in range(depth)]
-        usual = _describe_branch(spec, stage[-1 if spec.dialect.stride_block == "first" else 0])
-        strides = [place.stride for place in stage]
-        text = f"{depth} x [{usual}]"
+    for _, blocks in iter_stages(spec):
+        usual = _describe_branch(blocks[-1 if spec.dialect.stride_block == "first" else 0], spec.rank)
+        strides = [block.stride for block in blocks]
+        text = f"{len(blocks)} x [{usual}]"
         if max(strides) > 1:
             text += f", the {'first' if strides[0] > 1 else 'last'} with stride {max(strides)}"
         yield text + (f", SE {spec.se_ratio:g}" if spec.se_ratio else "")
 
 
-def _describe_branch(spec: ResNetSpec, place: Placement) -> str:
-    usual = replace(place, stride=1)  # a stride is told once, behind the stage
-    return ", ".join(_describe_conv(conv, spec.rank) for conv in placed_convs(spec, usual))
+def _describe_branch(block: Block, rank: int) -> str:
+    convs = replace(block, stride=1).convs  # a stride is told once, behind the stage
+    return ", ".join(_describe_conv(conv, rank) for conv in convs)
 
 
 def _describe_head(spec: ResNetSpec, section: Section) -> str:
@@ -90,8 +93,8 @@ def describe_conventions(spec: ResNetSpec) -> str:
         "pre-activation" if spec.dialect.preactivation else "ReLU after the addition",
         shortcuts[spec.shortcut],
     ]
-    parts += [
-        f"{field} {getattr(spec, field):g}" for field in ("block_dropout", "stochastic_depth") if getattr(spec, field)
-    ]
-    parts += ["zero gamma"] if spec.zero_gamma else []
+    for field in fields(BlockOptions):
+        value = getattr(spec, field.name)
+        if field.name not in _DESCRIBED and value != field.default:
+            parts.append(field.name.replace("_", " ") if value is True else f"{field.name} {value}")
     return ", ".join([*parts, f"total stride {spec.total_stride}"])

@@ -29,12 +29,12 @@ DEFAULT_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """A spec with the input and the number of classes that its source states figures for."""
+    """A spec with the paper or library that it is from, and the input and classes that figures are stated for there."""
 
     spec: ResNetSpec
-    input_shape: tuple[int, ...]  # (height, width, channels) of the source, or (steps, channels)
-    classes: int  # of the source
-    source: str
+    input_shape: tuple[int, ...]  # (height, width, channels), or (steps, channels)
+    classes: int
+    reference: str
 
 
 _IMAGENET_DEPTHS = {
@@ -46,18 +46,18 @@ _IMAGENET_DEPTHS = {
 }
 
 
-def _imagenet(name: str, depth: int, source: str = HE2015, **changes: Any) -> Row:
+def _imagenet(name: str, depth: int, reference: str = HE2015, **changes: Any) -> Row:
     """Table 1 of He et al. 2015, with `changes` to the spec."""
     block, depths = _IMAGENET_DEPTHS[depth]
     spec = ResNetSpec(name, block, depths, filters=(64, 128, 256, 512), strides=(1, 2, 2, 2))
-    return Row(replace(spec, **changes), DEFAULT_INPUT_SHAPES[2], DEFAULT_CLASSES, source)
+    return Row(replace(spec, **changes), DEFAULT_INPUT_SHAPES[2], DEFAULT_CLASSES, reference)
 
 
 def _resnext(name: str, depth: int, groups: int, width_per_group: int, **changes: Any) -> Row:
-    return _imagenet(name, depth, **{"source": XIE2016, **changes}, groups=groups, width_per_group=width_per_group)
+    return _imagenet(name, depth, **{"reference": XIE2016, **changes}, groups=groups, width_per_group=width_per_group)
 
 
-def _cifar(name: str, blocks: int, source: str = HE2015, **changes: Any) -> Row:
+def _cifar(name: str, blocks: int, reference: str = HE2015, **changes: Any) -> Row:
     """Section 4.2 of He et al. 2015: `blocks` in each of three stages, with `changes` to the spec."""
     spec = ResNetSpec(
         name,
@@ -69,7 +69,7 @@ def _cifar(name: str, blocks: int, source: str = HE2015, **changes: Any) -> Row:
         stem_filters=16,
         shortcut="A",
     )
-    return Row(replace(spec, **changes), (32, 32, 3), 10, source)
+    return Row(replace(spec, **changes), (32, 32, 3), 10, reference)
 
 
 def _resnext_cifar(name: str, blocks: int, groups: int, width_per_group: int) -> Row:
@@ -197,7 +197,7 @@ def _from_family(name: str) -> Row | None:
         depth, groups, width = map(int, match.groups()[1:])
         if depth not in _RESNEXT_DEPTHS:
             raise InputError(f"The depth of a ResNeXt must be 50, 101 or 152. Received: {name!r}.")
-        squeezed: dict[str, Any] = {"source": HU2017, "se_ratio": 1 / 16} if match[1] else {}
+        squeezed: dict[str, Any] = {"reference": HU2017, "se_ratio": 1 / 16} if match[1] else {}
         return _resnext(name, depth, groups, width, **squeezed)
     return None
 

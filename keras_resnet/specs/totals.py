@@ -6,8 +6,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from keras_resnet.errors import InputError
-from keras_resnet.records import is_count
+from keras_resnet.records import check_count
 from keras_resnet.specs.counting import complete_arguments
 from keras_resnet.specs.layout import iter_runs
 from keras_resnet.specs.spec import ResNetSpec
@@ -50,8 +49,8 @@ def count_totals(
     spec, input_shape, classes = complete_arguments(spec_or_name, input_shape, classes)
     walk = Walk(spec, input_shape, record=False)
     walk.stem()
-    for run in iter_runs(spec):
-        walk.run(run)
+    for block, times in iter_runs(spec):
+        walk.run(block, times)
     walk.head(classes if include_top else None)
     return Totals(walk.parameters, walk.trainable, walk.multiply_adds, walk.activations)
 
@@ -110,9 +109,8 @@ def estimate_memory(
     Raises:
         InputError: as `iter_layers`; a batch size below 1, a number of slots below 0.
     """
-    for argument, value, least in (("batch_size", batch_size, 1), ("optimizer_slots", optimizer_slots, 0)):
-        if not is_count(value, least):
-            raise InputError(f"{argument} must be an integer of at least {least}. Received: {value!r}.")
+    check_count("batch_size", batch_size)
+    check_count("optimizer_slots", optimizer_slots, least=0)
     spec = resolve(spec_or_name).spec
     totals = count_totals(spec_or_name, input_shape, classes)
     kept = math.ceil(_KEPT_SHARE * totals.activations) * operator.index(batch_size)

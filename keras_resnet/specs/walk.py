@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from keras_resnet.specs.branch import POOLED_STEMS, Conv, needs_projection, plan_stem, se_width, split_filters
-from keras_resnet.specs.layout import Placement, Run, placed_convs
+from keras_resnet.names import HEAD, HEAD_DENSE, STEM, layer_name
+from keras_resnet.specs.block import Block, se_width
+from keras_resnet.specs.conv import POINT, Conv, make_conv
 from keras_resnet.specs.spec import ResNetSpec
+from keras_resnet.specs.stem import POOLED_STEMS, stem_convs
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Walk:
     def stem(self) -> None:
         """Walks from the input to the first block."""
         spec = self.spec
-        convs = plan_stem(spec.stem, spec.stem_filters)
-        self._convs("stem", convs, numbered=len(convs) > 1, bn_last=not self.preactivation)
+        convs = stem_convs(spec.stem, spec.stem_filters)
+        self._convs(STEM, convs, numbered=len(convs) > 1, bn_last=not self.preactivation)
         if spec.stem in POOLED_STEMS:
             dialect = spec.dialect
             if self.preactivation and dialect.padding != "same" and dialect.pool_padding == "minus_infinity":
@@ -89,57 +90,59 @@ class Walk:
             self._stride(2)
             self.activations += self.pixels * self.channels
 
-    def run(self, run: Run) -> None:
-        """Walks through equal blocks, of which only the first is looked at."""
+    def run(self, block: Block, times: int) -> None:
+        """Walks through as many equal blocks, of which only the first is looked at."""
+        if times == 1:
+            self.block(block)
+            return
         weights, normalized = self.weights, self.normalized
         multiply_adds, activations = self.multiply_adds, self.activations
-        self.block(run)
-        more = run.times - 1
+        self.block(block)
+        more = times - 1
         self.weights += more * (self.weights - weights)
         self.normalized += more * (self.normalized - normalized)
         self.multiply_adds += more * (self.multiply_adds - multiply_adds)
         self.activations += more * (self.activations - activations)
 
-    def block(self, place: Placement | Run, name: str = "") -> None:
-        """Walks through one block; `name` is that of its layers, where they are recorded."""
-        spec, channels = self.spec, self.channels
-        convs = placed_convs(spec, place)
+    def block(self, block: Block) -> None:
+        """Walks through one block."""
+        channels, name, convs = self.channels, block.name, block.convs
         if self.preactivation:
             self._bn_relu(name, 1)
             self._convs(name, convs, bn_shift=1, bn_last=False)
         else:
             self._convs(name, convs)  # the last one's ReLU comes behind the addition
         size = self.pixels * self.channels
-        if spec.block_dropout:
+        if block.block_dropout:
             self.activations += self.pixels * convs[-2].filters
-        if spec.se_ratio:
-            self._squeeze_excite(name)
-        if spec.stochastic_depth:
+        if block.se_ratio:
+            self._squeeze_excite(block)
+        if block.stochastic_depth:
             self.activations += size
-        if spec.shortcut != "none":
-            self._shortcut(channels, place.stride, name)
+        if block.shortcut != "none":
+            self._shortcut(channels, block)
             self.activations += size
 
-    def _shortcut(self, channels: int, stride: int, name: str) -> None:
+    def _shortcut(self, channels: int, block: Block) -> None:
         """Walks from a block's input, which had `channels`, to its output, whose sides have been reached."""
-        spec, end = self.spec, self.channels
-        projects = needs_projection(spec.shortcut, channels, end, stride, spec.dialect)
-        if stride > 1 and (spec.shortcut == "D" or not projects):
+        end = self.channels
+        projects = block.has_projection(channels, end)
+        if block.stride > 1 and (block.shortcut == "D" or not projects):
             self.activations += self.pixels * channels  # a pool takes the stride
         if projects:
             self.channels = channels
-            with_bn = spec.dialect.shortcut_bn
-            self._convs(f"{name}_shortcut", (Conv(end, (1,)),), numbered=False, bn_last=with_bn, relus=0)
+            prefix, with_bn = f"{block.name}_shortcut", block.dialect.shortcut_bn
+            self._convs(prefix, (make_conv((end, POINT, 1, 1, 1)),), numbered=False, bn_last=with_bn, relus=0)
 
     def head(self, classes: int | None) -> None:
         """Walks from the last block to the logits, or with None to what the blocks put out."""
         if self.preactivation:
-            self._bn_relu("head", "")
+            self._bn_relu(HEAD)
         if classes is None:
             return
         self.sides, self.pixels = (), 1
         self.activations += self.channels * (2 if self.spec.dropout else 1)  # the mean, and what dropout leaves of it
-        self._dense("head_logits", classes)
+        self._dense(HEAD_DENSE, classes)
 
     def _stride(self, stride: int) -> None:
         # ceil(side / stride) under both kinds of padding, since kernels are odd: with k // 2 on both sides it is
@@ -163,43 +166,56 @@ class Walk:
         """
         rank, channels, pixels, layers, count = self.rank, self.channels, self.pixels, self.layers, len(convs)
         all_weights = multiply_adds = normalized = activations = 0
-        for number, (filters, kernel_sizes, stride, _, groups) in enumerate(convs, start=1):
+        for number, conv in enumerate(convs, start=1):
+            filters, kernel_sizes, stride, _, groups = conv
             if stride > 1:
                 self._stride(stride)
                 pixels = self.pixels
             with_bn = bn_last or number < count
-            inputs, bias, parts = channels // groups, self.has_bias[with_bn], len(kernel_sizes)
-            shares: Iterable[tuple[int, int]] = ((kernel_sizes[0], filters),)
-            if parts > 1:
-                shares = zip(kernel_sizes, split_filters(filters, parts), strict=True)
-            for kernel, share in shares:
-                weights = (kernel**rank * inputs + bias) * share
-                all_weights += weights
-                multiply_adds += pixels * weights
-                if layers is not None:
-                    name = f"{prefix}_conv{number if numbered else ''}" + (f"_k{kernel}" if parts > 1 else "")
-                    layers.append(LayerCost(name, weights, 0, pixels * weights, (*self.sides, share)))
-            channels = filters
-            outputs = 1 if parts == 1 else 2  # several are joined
+            inputs, bias = channels // groups, self.has_bias[with_bn]
+            if len(kernel_sizes) == 1:
+                outputs, weights = 1, (kernel_sizes[0] ** rank * inputs + bias) * filters
+            else:
+                outputs = 2  # those side by side are joined
+                weights = sum([(kernel**rank * inputs + bias) * share for kernel, share in conv.shares])
             if with_bn:
                 normalized += filters
                 outputs += 1 + relus
-                if layers is not None:
-                    name = f"{prefix}_bn{number + bn_shift if numbered else ''}"
-                    layers.append(LayerCost(name, 2 * filters, 2 * filters, 0, (*self.sides, filters)))
+            all_weights += weights
+            multiply_adds += pixels * weights
             activations += outputs * pixels * filters
+            channels = filters
+            if layers is not None:
+                index = number if numbered else None
+                self._record_conv(prefix, index, conv, inputs, bias)
+                if with_bn:
+                    self._record_bn(prefix, index and index + bn_shift, filters)
         self.channels = channels
         self.weights += all_weights
         self.normalized += normalized
         self.multiply_adds += multiply_adds
         self.activations += activations
 
-    def _bn_relu(self, prefix: str, index: int | str) -> None:
+    def _record_conv(self, prefix: str, index: int | None, conv: Conv, inputs: int, bias: bool) -> None:
+        for kernel, share in conv.shares:
+            weights = (kernel**self.rank * inputs + bias) * share
+            name = layer_name(prefix, "conv", index, kernel if len(conv.kernel_sizes) > 1 else None)
+            self._record(LayerCost(name, weights, 0, self.pixels * weights, (*self.sides, share)))
+
+    def _record_bn(self, prefix: str, index: int | None, channels: int) -> None:
+        name = layer_name(prefix, "bn", index)
+        self._record(LayerCost(name, 2 * channels, 2 * channels, 0, (*self.sides, channels)))
+
+    def _record(self, layer: LayerCost) -> None:
+        if self.layers is not None:
+            self.layers.append(layer)
+
+    def _bn_relu(self, prefix: str, index: int | None = None) -> None:
         channels = self.channels
         self.normalized += channels
         self.activations += 2 * self.pixels * channels
         if self.layers is not None:
-            self.layers.append(LayerCost(f"{prefix}_bn{index}", 2 * channels, 2 * channels, 0, self.shape))
+            self._record_bn(prefix, index, channels)
 
     def _dense(self, name: str, units: int) -> None:
         weights = (self.channels + 1) * units
@@ -210,11 +226,11 @@ class Walk:
         if self.layers is not None:
             self.layers.append(LayerCost(name, weights, 0, weights, self.shape))
 
-    def _squeeze_excite(self, name: str) -> None:
+    def _squeeze_excite(self, block: Block) -> None:
         sides, pixels, channels = self.sides, self.pixels, self.channels
         self.sides = (1,) * len(sides)
         self.activations += channels  # the mean
-        self._dense(f"{name}_se_reduce", se_width(channels, self.spec.se_ratio))
-        self._dense(f"{name}_se_expand", channels)
+        self._dense(layer_name(block.name, "se_reduce"), se_width(channels, block.se_ratio))
+        self._dense(layer_name(block.name, "se_expand"), channels)
         self.sides = sides
         self.activations += pixels * channels  # the product

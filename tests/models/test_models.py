@@ -14,6 +14,7 @@ from strategies import specs
 
 import keras_resnet
 from keras_resnet import (
+    Block,
     InputError,
     ResNetSpec,
     blocks,
@@ -349,10 +350,10 @@ def test_batch_normalization_of_two_by_hand():
 def test_the_shapes_of_s2():
     """Residual(3) keeps (4, 6, 6, 3); Residual(6) with stride 2 gives (4, 3, 3, 6); ResNeXtBlock(32, 16, 1) keeps."""
     x = keras.Input((6, 6, 3))
-    assert blocks.basic_block(x, 3, name="a", dialect=D2L).shape == (None, 6, 6, 3)
-    assert blocks.basic_block(x, 6, stride=2, name="b", dialect=D2L).shape == (None, 3, 3, 6)
+    assert blocks.basic_block(x, Block("a", "basic", 3, dialect=D2L)).shape == (None, 6, 6, 3)
+    assert blocks.basic_block(x, Block("b", "basic", 6, stride=2, dialect=D2L)).shape == (None, 3, 3, 6)
     x = keras.Input((96, 96, 32))
-    y = blocks.bottleneck_block(x, 8, groups=2, width_per_group=128, name="c")
+    y = blocks.bottleneck_block(x, Block("c", "bottleneck", 8, groups=2, width_per_group=128))
     assert y.shape == (None, 96, 96, 32)
 
 
@@ -407,27 +408,40 @@ def test_unknown_network_names_the_nearest():
 def test_a_block_of_ones_own():
     seen = []
 
-    def half(x, filters, *, stride, name, **others):
-        seen.append((filters, stride, name))
-        return keras.layers.Conv2D(filters, 1, strides=stride, name=f"{name}_conv1")(x)
+    def half(x, block):
+        seen.append(block)
+        return keras.layers.Conv2D(block.filters, 1, strides=block.stride, name=f"{block.name}_conv1")(x)
 
-    spec = ResNetSpec("mine", "custom", (1, 2), (4, 6), (1, 2), stem="cifar", stem_filters=4)
+    spec = ResNetSpec("mine", "custom", (1, 2), (4, 6), (1, 2), stem="cifar", stem_filters=4, se_ratio=0.25)
     with pytest.raises(InputError, match=r"block='custom' is built with a block function.* Received: block=None"):
         build(spec, (8, 8, 1), 3)
     model = build(spec, (8, 8, 1), 3, block=half)
-    assert seen == [(4, 1, "stage1_block1"), (6, 2, "stage2_block1"), (6, 1, "stage2_block2")]
+    assert seen == [
+        Block("stage1_block1", "custom", 4, se_ratio=0.25),
+        Block("stage2_block1", "custom", 6, stride=2, se_ratio=0.25),
+        Block("stage2_block2", "custom", 6, se_ratio=0.25),
+    ]
     assert model.get_layer("stage2_block2_conv1").output.shape == (None, 4, 4, 6)
+
+
+def test_a_built_in_block_takes_the_place_of_another():
+    """The function decides what is built, whatever kind the spec says."""
+    spec = replace(get_spec("resnet20_cifar"), block="bottleneck", shortcut="B")
+    basic = build(spec, (8, 8, 3), 3, block=blocks.basic_block)
+    assert basic.count_params() == count_params(replace(spec, block="basic"), (8, 8, 3), 3)
+    custom = build(replace(spec, block="custom"), (8, 8, 3), 3, block=blocks.bottleneck_block)
+    assert custom.count_params() == count_params(spec, (8, 8, 3), 3)
 
 
 def test_a_block_of_ones_own_is_checked():
     spec = ResNetSpec("mine", "custom", (1,), (4,), (1,), stem="cifar", stem_filters=4)
     with pytest.raises(InputError, match=r"block must be a function .* Received: 'basic'"):
         build(spec, (8, 8, 1), 3, block="basic")
-    for wrong in (lambda x, filters, **_: None, lambda x, filters, **_: keras.layers.Flatten()(x)):
+    for wrong in (lambda x, block: None, lambda x, block: keras.layers.Flatten()(x)):
         with pytest.raises(InputError, match=r"mine: a block function must return .* rank 4.* from stage1_block1: "):
             build(spec, (8, 8, 1), 3, block=wrong)
     # In place of a block that the spec describes, so that its figures are not taken for this model's.
-    model = build("resnet8_cifar", (8, 8, 1), block=lambda x, filters, **_: x)
+    model = build("resnet8_cifar", (8, 8, 1), block=lambda x, block: x)
     assert model.name == "resnet8_cifar_custom"
 
 
@@ -453,14 +467,28 @@ def test_numpy_integers_are_integers():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: blocks.bottleneck_block(x, 8, groups=32, width_per_group=4, name="b"), r"at least groups.*gives 0"),
         (
-            lambda x: blocks.basic_block(x, 8, groups=2, name="b"),
-            r"basic block has no inner width, so groups must be 1",
+            lambda x: blocks.bottleneck_block(x, Block("b", "bottleneck", 8, groups=32, width_per_group=4)),
+            r"b: The inner width .* at least groups.*gives 0",
         ),
-        (lambda x: blocks.basic_block(x, 8, dialect="d2l", name="b"), r"dialect must be a Dialect.* Received: 'd2l'"),
-        (lambda x: blocks.basic_block(x, 8, shortcut_kind="E", name="b"), r"'D', 'none'. Received: 'E'"),
-        (lambda x: blocks.basic_block(x, 2, shortcut_kind="A", name="b"), r"only appends channels. Received: 4"),
+        (
+            lambda x: blocks.basic_block(x, Block("b", "bottleneck", 8, groups=2)),
+            r"b: A basic block has no inner width, so groups must be 1",
+        ),
+        (
+            lambda x: blocks.basic_block(x, 8),
+            r"block must be a Block, such as Block\('stage1_block1', 'basic', .* Received: 8",
+        ),
+        (
+            lambda x: blocks.basic_block(x, Block("b", "basic", 8, dialect="d2l")),
+            r"must be a Dialect.* Received: 'd2l'",
+        ),
+        (lambda x: blocks.basic_block(x, Block("b", "basic", 8, shortcut="E")), r"'D', 'none'. Received: 'E'"),
+        (lambda x: blocks.basic_block(x, Block("b", "basic", 2, shortcut="A")), r"only appends channels. Received: 4"),
+        (
+            lambda x: blocks.shortcut(x, Block("b", "basic", 4, shortcut="none"), 4),
+            r"b: a block without a shortcut has none",
+        ),
         (lambda x: blocks.stem(x, "x", 8), r"stem must be one of 'imagenet'"),
         (lambda x: blocks.pool(x, "mean"), r"pooling must be one of 'avg', 'max'. Received: 'mean'"),
         (lambda x: blocks.conv_bn(x, 8, 2, prefix="p"), r"p_conv: kernel sizes must be odd. Received: \(2,\)"),
