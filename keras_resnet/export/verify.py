@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,8 @@ def verify_saved_model(
     Raises:
         ExportFailed: an operation that a server does not have, an error, or outputs that differ.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        cases_path = Path(scratch) / "cases.npz"
-        arrays = {key: array for case in cases for key, array in case.to_arrays().items()}
-        np.savez(cases_path, class_names=np.array(class_names, np.str_), **arrays)  # type: ignore[arg-type]
-        processes: dict[str, subprocess.Popen[str]] = {}
-        try:
-            for name, setting in ONEDNN.items():
-                processes[name] = _start([folder, cases_path, Path(scratch) / f"{name}.json"], setting)
-            results = {
-                name: _finish(name, process, Path(scratch) / f"{name}.json") for name, process in processes.items()
-            }
-        finally:
-            for process in processes.values():
-                with process:  # which waits and closes its pipe
-                    process.kill()
+    arrays = {key: array for case in cases for key, array in case.to_arrays().items()}
+    results = run_processes(folder, {"class_names": np.array(class_names, np.str_), **arrays})
     for name, result in results.items():
         if result.odd:
             raise ExportFailed(
@@ -63,6 +50,31 @@ def verify_saved_model(
             )
         check_differences(result.differences, tolerance, name)
     return results
+
+
+def run_processes(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Checked]:
+    """Runs `check.py` on a SavedModel in a fresh process for each setting of oneDNN, all at once.
+
+    Args:
+        folder: of the SavedModel.
+        arrays: `class_names`, and what `Case.to_arrays` gives.
+
+    Raises:
+        ExportFailed: a process that ended with an error, with its last words.
+    """
+    processes: dict[str, subprocess.Popen[str]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = Path(scratch) / "cases.npz"
+        np.savez(cases, **arrays)  # type: ignore[arg-type]
+        paths = {name: Path(scratch) / f"{name}.json" for name in ONEDNN}
+        try:
+            for name, setting in ONEDNN.items():
+                processes[name] = _start([folder, cases, paths[name]], setting)
+            return {name: _finish(name, process, paths[name]) for name, process in processes.items()}
+        finally:
+            for process in processes.values():
+                with process:  # which waits, and closes its pipe
+                    process.kill()
 
 
 def _start(arguments: Sequence[Path], onednn: str) -> subprocess.Popen[str]:

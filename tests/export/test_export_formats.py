@@ -15,8 +15,9 @@ from keras import layers
 from keras_resnet import InputError, Preprocessing, ResNetSpec, SaveError, build, jobs
 from keras_resnet.data import preprocess
 from keras_resnet.errors import ExportFailed
-from keras_resnet.export import export_format, export_saved_model, formats, runtimes, verify
-from keras_resnet.export.folders import MODEL_FILES
+from keras_resnet.export import converters, export_format, export_saved_model, runtimes
+from keras_resnet.export.formats import CONVERTED, FORMATS
+from keras_resnet.export.reference import choose_tolerance
 
 PLAIN = ResNetSpec("plain", "basic", depths=(1, 1), filters=(4, 6), strides=(1, 2), stem="cifar", stem_filters=4)
 GROUPED = ResNetSpec(
@@ -29,11 +30,11 @@ NAMES = ["Ärger", "猫", "two words", "d"]
 
 def _need(format):
     """Skips where what the format takes is not installed."""
-    for package in runtimes.PACKAGES[format]:
+    for package in FORMATS[format].packages:
         pytest.importorskip(package, reason=f"the format {format!r} needs it")
 
 
-@pytest.fixture(params=runtimes.PACKAGES)
+@pytest.fixture(params=CONVERTED)
 def format(request):
     _need(request.param)
     return request.param
@@ -76,7 +77,7 @@ def test_a_file_gives_what_keras_gives(tmp_path, format, spec):
     weights = model.get_weights()
     path = export_format(model, tmp_path / "models", format, PREPROCESSING, NAMES)
     assert path == tmp_path / "models" / spec.name / "1"
-    files = {"export.json", "labels.txt", MODEL_FILES[format]} | ({"model.bin"} if format == "openvino" else set())
+    files = {"export.json", "labels.txt", FORMATS[format].file} | ({"model.bin"} if format == "openvino" else set())
     assert {file.name for file in path.iterdir()} == files
     assert (path / "labels.txt").read_text("utf-8") == "".join(f"{name}\n" for name in NAMES)
     run = runtimes.load(path, format, threads=1)
@@ -96,7 +97,7 @@ def test_a_file_gives_what_keras_gives(tmp_path, format, spec):
     for found in record["verified"]["differences"].values():
         assert set(found) == {"logits", "probabilities"}
         assert all(0 <= value < 1e-5 for value in found.values())
-    assert set(runtimes.PACKAGES[format]) <= set(record["versions"])
+    assert set(FORMATS[format].distributions) <= set(record["versions"])
 
 
 def test_inputs_and_outputs_have_names(tmp_path):
@@ -204,7 +205,7 @@ def _leaves_nothing(tmp_path, error, message, call):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", [(f, p) for f, packages in runtimes.PACKAGES.items() for p in packages])
+@pytest.mark.parametrize("missing", [(f, p) for f in CONVERTED for p in FORMATS[f].packages])
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch, missing):
     format, package = missing
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == package else object())
@@ -221,7 +222,7 @@ def test_all_that_is_not_installed_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", ["onnx", "openvino"])
 def test_calibration_is_of_litert(tmp_path, other):
     _need(other)
-    message = rf"Only the format 'litert' can be made int8 with a calibration set. Received: '{other}'"
+    message = rf"int8, with images to calibrate with, is of the format 'litert'. Received: '{other}'"
     _leaves_nothing(
         tmp_path,
         InputError,
@@ -298,7 +299,7 @@ def test_what_is_no_classifier(tmp_path):
 
 def test_a_file_that_differs_is_refused(tmp_path, monkeypatch, format):
     """One weight of some 600, off by 1 %."""
-    perturb_logits(monkeypatch, formats)
+    perturb_logits(monkeypatch, converters)
     message = rf"to 0.0001 of the scale. Received: logits of batch 1 \({format}\) with a difference of "
     _leaves_nothing(tmp_path, ExportFailed, message, lambda path: export_format(_network(), path, format))
 
@@ -308,7 +309,7 @@ def test_a_file_that_cannot_be_run_is_refused(tmp_path, monkeypatch, format):
     real = runtimes.load
 
     def load(folder, *arguments, **options):
-        file = Path(folder) / MODEL_FILES[format]
+        file = Path(folder) / FORMATS[format].file
         file.write_bytes(file.read_bytes()[:99])
         return real(folder, *arguments, **options)
 
@@ -362,9 +363,9 @@ def test_a_destination_that_is_no_folder(tmp_path, monkeypatch):
 
 
 def test_a_network_in_16_bits_has_a_wider_tolerance():
-    assert verify.choose_tolerance(_network()) == 1e-4
+    assert choose_tolerance(_network()) == 1e-4
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        assert verify.choose_tolerance(_network()) == 5e-2
+        assert choose_tolerance(_network()) == 5e-2
     finally:
         keras.config.set_dtype_policy("float32")
