@@ -222,7 +222,7 @@ def test_code_in_a_model_file_is_never_run(monkeypatch, capsys, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path):
+def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path, no_graph):
     def fail(*_):
         raise ExportFailed("logits differ")
 

@@ -78,6 +78,14 @@ class StandIn:
         return {name: value.numpy() for name, value in outputs.items()}
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of a client that did not wait for its answer."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class RestServer:
     """`POST /v1/models/NAME[/versions/N]:predict` in row format."""
 
@@ -118,7 +126,7 @@ class RestServer:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
