@@ -15,10 +15,10 @@ from server import Server
 from serving import COLOUR, NAMES, check_answer, check_nothing_left, draw, network, stock_grouped
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
-from keras_resnet import Preprocessing
+from keras_resnet import InputError, Preprocessing
 from keras_resnet.errors import ExportFailed
 from keras_resnet.export import check, export_saved_model, saved_model, verify
-from keras_resnet.export.record import read_export
+from keras_resnet.export.record import SavedModelRecord, read_export
 from keras_resnet.export.reference import Case, Reference
 
 # The record
@@ -46,6 +46,25 @@ def test_the_record_says_what_was_proved(colour):
             assert all(0 <= value < 1e-5 for value in parts.values())
         assert any(value > 0 for parts in found.values() for value in parts.values())  # two programs, no copy
     assert check.find_odd_nodes(str(colour.path)) == []
+
+
+def test_the_record_is_read_as_it_was_written(colour):
+    written = json.loads((colour.path / "export.json").read_text("utf-8"))
+    record = read_export(colour.path)
+    assert isinstance(record, SavedModelRecord)
+    assert (record.class_names, record.preprocessing) == (tuple(NAMES), COLOUR)
+    assert json.loads(json.dumps(record.to_dict())) == written
+    assert set(written) == {
+        *("format", "name", "version", "input_shape", "class_names", "preprocessing", "signatures", "max_pixels"),
+        *("warm_up_requests", "verified", "versions"),
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"signatures": []}'])
+def test_what_is_no_record_is_an_error(tmp_path, text):
+    (tmp_path / "export.json").write_text(text)
+    with pytest.raises(InputError, match=r"export.json is not the record of an export of this version: "):
+        read_export(tmp_path)
 
 
 def test_the_folder_is_as_tensorflow_serving_expects(colour):
