@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from keras_resnet.cli.options import DATA_DIR
+from keras_resnet.export.formats import FORMATS
 
 
 @click.command()
 @click.argument("run", type=click.Path())
 @click.argument("dest", type=click.Path())
-@click.option("--format", default="saved_model", help="saved_model, onnx, litert, openvino.")
+@click.option("--format", default="saved_model", help=f"{', '.join(FORMATS)}.")
 @click.option("--name", help="Of the model's folder in DEST.  [default: the network's]")
 @click.option("--version", type=click.IntRange(min=1), help="[default: the one after the highest in DEST/NAME]")
 @click.option(
@@ -40,7 +39,8 @@ def export(
     images at the network's size.
     """
     from keras_resnet import jobs
-    from keras_resnet.export.folders import EXPORT_FILE
+    from keras_resnet.export.record import ConvertedRecord, read_export
+    from keras_resnet.jobs.export_job import Int8Accuracy
 
     path = jobs.export_run(
         run,
@@ -53,11 +53,11 @@ def export(
         calibration_size=calibration_size,
         data_dir=data_dir,
     )
-    record = json.loads((path / EXPORT_FILE).read_text("utf-8"))
-    click.echo(f"{record['format']} of {record['name']}, version {record['version']}, verified; in {path}")
-    if record.get("measured"):
-        measured = record["measured"]
+    record = read_export(path)
+    click.echo(f"{record.format} of {record.name}, version {record.version}, verified; in {path}")
+    if isinstance(record, ConvertedRecord) and record.measured is not None:
+        measured = Int8Accuracy.from_dict(record.measured)
         click.echo(
-            f"test accuracy {measured['int8_accuracy']:.4f} as int8, {measured['float_accuracy']:.4f} as float, on "
-            f"{measured['test_images']} images"
+            f"test accuracy {measured.int8_accuracy:.4f} as int8, {measured.float_accuracy:.4f} as float, on "
+            f"{measured.test_images} images"
         )

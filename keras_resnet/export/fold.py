@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import InputError
+from keras_resnet.export.graph import get_nodes
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
 from keras_resnet.models import deep_graph
 
@@ -180,7 +181,7 @@ def get_producers(model: keras.Model) -> dict[int, Any]:
     """Operations by `id` of their output; without those that are called several times or have several outputs."""
     producers = {}
     for operation in model.operations:
-        nodes = operation._inbound_nodes
+        nodes = get_nodes(operation)
         if len(nodes) == 1 and len(nodes[0].outputs) == 1:
             producers[id(nodes[0].outputs[0])] = operation
     return producers
@@ -194,11 +195,11 @@ class _Plan:
         self._producers = get_producers(model)
         self._uses = Counter(id(tensor) for tensor in model.outputs)
         for operation in model.operations:
-            for node in operation._inbound_nodes:
+            for node in get_nodes(operation):
                 self._uses.update(id(tensor) for tensor in node.input_tensors)
         self.removed = {layer.name for layer in model.operations if isinstance(layer, _IDENTITIES)}
         for layer in model.operations:
-            if type(layer) is keras.layers.BatchNormalization and len(layer._inbound_nodes) == 1:
+            if type(layer) is keras.layers.BatchNormalization and len(get_nodes(layer)) == 1:
                 self._plan(layer)
 
     def _plan(self, bn: Any) -> None:

@@ -1,14 +1,56 @@
-"""Cutting a classification network open at its logits and at the embedding they are computed from."""
+"""The end of a network: where it is cut open, and what is served of its logits."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from keras_resnet.errors import InputError
 from keras_resnet.export.fold import as_functional, get_producers, is_network
+from keras_resnet.export.graph import get_nodes
 from keras_resnet.models import deep_graph
+from keras_resnet.probabilities import softmax
+
+TOP_K = 5  # classes that a server names
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """`softmax(logits)` over classes, wherever it is computed: in a server's graph, by Keras or by NumPy.
+
+    This is the one place that knows the outputs of a served network beside its `features`.
+    """
+
+    class_names: tuple[str, ...]
+    compared: ClassVar[tuple[str, ...]] = ("logits", "probabilities")  # outputs that the Keras model tells as well
+
+    def serve(self, logits: Any) -> dict[str, Any]:
+        """Outputs of a SavedModel: TensorFlow tensors of `logits`, (batch, classes) float32.
+
+        `probabilities` and `logits` are (batch, classes), `class_ids` and `class_names` (batch, min(5, classes)), by
+        falling probability.
+        """
+        import tensorflow as tf
+
+        top = tf.math.top_k(logits, min(TOP_K, len(self.class_names)))
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "class_ids": tf.cast(top.indices, tf.int64),
+            "class_names": tf.gather(tf.constant(self.class_names), top.indices),
+        }
+
+    def build(self, logits: Any) -> dict[str, Any]:
+        """Outputs of the other formats: Keras tensors of `logits`, (batch, classes), of a functional model."""
+        probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
+        return {"probabilities": probabilities, "logits": logits}
+
+    def compute(self, logits: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs that are compared, (batch, classes) float64: what the others must give."""
+        return {"logits": logits, "probabilities": softmax(logits)}
 
 
 def cut_head(model: keras.Model, *, softmax: bool = True) -> keras.Model:
@@ -39,7 +81,7 @@ def cut_head(model: keras.Model, *, softmax: bool = True) -> keras.Model:
     with deep_graph():
         if is_network(last):
             # What it was called on; `last.input` is an input of its own.
-            outputs = cut_head(last, softmax=softmax and not has_softmax)(last._inbound_nodes[0].input_tensors[0])
+            outputs = cut_head(last, softmax=softmax and not has_softmax)(get_nodes(last)[0].input_tensors[0])
             return keras.Model(model.input, outputs, name=model.name)
         if not isinstance(last, keras.layers.Dense) or len(last.input.shape) != 2:
             raise InputError(

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.export.folders import MODEL_FILES
-
-# What each format takes beyond TensorFlow, by import name; the extra of this package has the format's name.
-PACKAGES = {
-    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
-    "litert": ("ai_edge_litert",),
-    "openvino": ("openvino",),
-}
-Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.request import Runner
 
 
 def load(folder: Path, format: str, *, threads: int | None = None) -> Runner:
     """Loads the model file of `format` in `folder`; returns a function from a float32 batch to outputs by name."""
-    path = str(folder / MODEL_FILES[format])
+    path = str(folder / FORMATS[format].file)
     return {"onnx": _load_onnx, "litert": _load_litert, "openvino": _load_openvino}[format](path, threads)
 
 
@@ -56,6 +48,6 @@ def _load_openvino(path: str, threads: int | None) -> Runner:
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
         result = compiled(batch)
-        return {name: np.array(result[name]) for name in ("logits", "probabilities")}
+        return {name: np.array(result[output]) for output in compiled.outputs for name in output.names}
 
     return run

@@ -1,25 +1,26 @@
-"""SavedModels for TensorFlow Serving: written beside, proved, renamed."""
+"""SavedModels for TensorFlow Serving."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_resnet.data.preprocess import MAX_PIXELS
-from keras_resnet.environment import describe_versions
-from keras_resnet.errors import ExportFailed, InputError
+from keras_resnet.errors import ExportFailed
 from keras_resnet.export import verify, warmup
-from keras_resnet.export.fold import as_functional, rewrite
-from keras_resnet.export.folders import LABELS_FILE, new_version
+from keras_resnet.export.fold import rewrite
+from keras_resnet.export.folders import LABELS_FILE
 from keras_resnet.export.heads import cut_head
+from keras_resnet.export.record import ExportRecord, SavedModelRecord, Verified
+from keras_resnet.export.reference import choose_tolerance
+from keras_resnet.export.request import BATCH_SIZES, Request
+from keras_resnet.export.writing import Writer, write_version
 from keras_resnet.inputs import Preprocessing
-from keras_resnet.records import is_count
 
 
 def export_saved_model(
@@ -68,109 +69,59 @@ def export_saved_model(
         ExportFailed: what was written cannot be served or differs from the model; nothing is left of it.
         SaveError: no permission, a full disk; nothing is left.
     """
-    import tensorflow as tf
+    request = Request(
+        model,
+        path,
+        "saved_model",
+        preprocessing,
+        class_names,
+        name=name,
+        version=version,
+        images=images,
+        warm_up=warm_up,
+        max_pixels=max_pixels,
+    )
+    return write_version(SavedModelWriter(request))
 
-    from keras_resnet.export.signatures import ServedModel
 
-    model = as_functional(model)
-    check_preprocessing(model, preprocessing)
-    reference = verify.Reference(model, preprocessing)
-    network = cut_head(rewrite(model, native_groups=True, pair_groups=True, slice_pools=True))
-    names = check_class_names(class_names, network.output_shape[0][-1])
-    check_images(images, model)
-    if not is_count(max_pixels):
-        raise InputError(f"max_pixels must be a whole number of at least 1. Received: {max_pixels!r}.")
-    warm_up = warmup.choose_warm_up(warm_up)
-    with new_version(path, choose_name(model, name), version) as new:
+class SavedModelWriter(Writer):
+    """Preprocessing, folded network and head as one graph, with signatures and warm-up requests."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._network = cut_head(rewrite(request.model, native_groups=True, pair_groups=True, slice_pools=True))
+        self._signatures: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Writes the SavedModel, with the class names as an asset."""
+        import tensorflow as tf
+
+        from keras_resnet.export.signatures import ServedModel
+
         with tempfile.TemporaryDirectory() as scratch:
             labels = Path(scratch) / LABELS_FILE  # TensorFlow copies it
-            write_labels(labels, names)
-            served = ServedModel(network, preprocessing, names, labels, max_pixels)
+            self.request.write_labels(labels)
+            served = ServedModel(self._network, self.request, labels)
             signatures = served.make_signatures()
-            tf.saved_model.save(served, str(new.partial), signatures=signatures)
-        cases = verify.make_cases(reference, signatures, images, max_pixels)
-        requests = warmup.write_warmup(new.partial, new.name, cases) if warm_up else 0
-        tolerance = verify.choose_tolerance(model)
-        results = verify.verify_saved_model(new.partial, cases, names, tolerance)
-        answered = [result["warmup"] for result in results.values()]
+            tf.saved_model.save(served, str(folder), signatures=signatures)
+        self._signatures = tuple(signatures)
+
+    def verify(self, folder: Path, **common: Any) -> ExportRecord:
+        """Has fresh processes call every signature, and answer the warm-up requests that are written first."""
+        request = self.request
+        cases = self.reference.make_cases(self._signatures)
+        requests = warmup.write_warmup(folder, str(request.name), cases) if request.warm_up else 0
+        tolerance = choose_tolerance(request.model)
+        results = verify.verify_saved_model(folder, cases, request.head.class_names, tolerance)
+        answered = [result.warmup for result in results.values()]
         if any(count != requests for count in answered):
             raise ExportFailed(f"All {requests} warm-up requests must be answered. Received: {answered} answers.")
-        new.write_record(
-            {
-                "input_shape": list(network.input_shape[1:]),
-                "class_names": names,
-                "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
-                "signatures": sorted(signatures),
-                "max_pixels": int(max_pixels),
-                "warm_up_requests": requests,
-                "verified": {
-                    "batch_sizes": list(verify.BATCH_SIZES),
-                    "tolerance": tolerance,
-                    "differences": {setting: result["differences"] for setting, result in results.items()},
-                },
-                "versions": describe_versions("tensorflow-serving-api"),
-            }
-        )
-    return new.path
-
-
-def choose_name(model: keras.Model, name: str | None) -> str:
-    """The name given, else the model's."""
-    return model.name if name is None else name
-
-
-def write_labels(path: Path, names: Sequence[str]) -> None:
-    """Writes the class names, a line each, in the order of the outputs."""
-    path.write_text("".join(f"{name}\n" for name in names), "utf-8")
-
-
-def check_preprocessing(model: keras.Model, preprocessing: Preprocessing | None) -> None:
-    """Raises InputError unless `preprocessing` gives what `model` takes."""
-    if preprocessing is None:
-        return
-    if not isinstance(preprocessing, Preprocessing):
-        raise InputError(f"preprocessing must be a keras_resnet.Preprocessing or None. Received: {preprocessing!r}.")
-    shape = tuple(model.input_shape[1:])
-    fits = len(shape) == 3 and all(
-        side in (None, given) for side, given in zip(shape, preprocessing.input_shape, strict=True)
-    )
-    if not fits:
-        raise InputError(
-            f"{model.name}: preprocessing must give the network's input, {shape}. Received: one that gives "
-            f"{preprocessing.input_shape}."
-        )
-
-
-def check_class_names(class_names: Sequence[str] | None, classes: int) -> list[str]:
-    """The names as a list, by default numbers; raises InputError unless there is one line of text for each class."""
-    if class_names is None:
-        return [str(index) for index in range(classes)]
-    names = list(class_names) if isinstance(class_names, Iterable) else [class_names]
-    odd = [name for name in names if not _is_line(name)]
-    if isinstance(class_names, str) or len(names) != classes or odd:
-        received = f"{odd[0]!r}" if odd else f"{len(names)} names"
-        raise InputError(f"class_names must be {classes} strings of one line each. Received: {received}.")
-    return names
-
-
-def _is_line(name: Any) -> bool:
-    if not isinstance(name, str) or name.splitlines() != [name]:
-        return False
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:  # half of a pair of surrogates
-        return False
-    return True
-
-
-def check_images(images: Any, model: keras.Model) -> None:
-    """Raises InputError unless `images` is None or can be verified with."""
-    if images is None:
-        return
-    count, channels = max(verify.BATCH_SIZES), model.input_shape[-1]
-    shape: Any = getattr(images, "shape", ())
-    if len(shape) != 4 or shape[0] < count or shape[3] != channels or np.asarray(images).dtype != np.uint8:
-        raise InputError(
-            f"images must be uint8, (at least {count}, height, width, {channels}). Received: "
-            f"{getattr(images, 'dtype', type(images).__name__)}, shape {tuple(shape)}."
+        return SavedModelRecord(
+            **common,
+            signatures=tuple(sorted(self._signatures)),
+            max_pixels=request.max_pixels,
+            warm_up_requests=requests,
+            verified=Verified(
+                BATCH_SIZES, tolerance, {setting: result.differences for setting, result in results.items()}
+            ),
         )

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_resnet.data.preprocess import decode, normalize, read_shape, resize_with_pad
-from keras_resnet.inputs import Preprocessing
+from keras_resnet.export.graph import freeze_variables
+from keras_resnet.export.request import Request
 from keras_resnet.models import deep_graph
-
-TOP_K = 5
 
 
 class ServedModel(tf.Module):
-    """`head(network(preprocess(images)))` as signatures: what a SavedModel holds.
+    """`head(network(preprocess(images)))` as signatures: the module that is saved.
 
     Args:
         network: (batch, height, width, channels) or (batch, steps, channels) to (logits, features).
-        preprocessing: how pixels 0-255 become the network's input; None only resizes with pad to its size.
-        class_names: one for each output.
+        request: whose preprocessing comes before the network, only a resize with pad to its size where there is none;
+            whose head comes behind it; and whose `max_pixels` limit what `serve_bytes` decodes.
         labels_path: a text file of the class names, a line each, stored as an asset.
-        max_pixels: the largest image that `serve_bytes` decodes.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        preprocessing: Preprocessing | None,
-        class_names: Sequence[str],
-        labels_path: str | os.PathLike[str],
-        max_pixels: int,
-    ) -> None:
+    def __init__(self, network: keras.Model, request: Request, labels_path: str | os.PathLike[str]) -> None:
         super().__init__()
         self.labels = tf.saved_model.Asset(os.fspath(labels_path))
         self._input_shape = tuple(network.input_shape[1:])
-        self._preprocessing = preprocessing
-        self._class_names = list(class_names)
-        self._max_pixels = max_pixels
+        self._preprocessing = request.preprocessing
+        self._head = request.head
+        self._max_pixels = request.max_pixels
         self._network = _freeze(network)
 
     @property
@@ -155,13 +146,7 @@ class ServedModel(tf.Module):
 
     def _classify(self, inputs: Any) -> dict[str, Any]:
         logits, _ = self._network(inputs)
-        top = tf.math.top_k(logits, min(TOP_K, len(self._class_names)))
-        return {
-            "probabilities": tf.nn.softmax(logits),
-            "logits": logits,
-            "class_ids": tf.cast(top.indices, tf.int64),
-            "class_names": tf.gather(tf.constant(self._class_names), top.indices),
-        }
+        return self._head.serve(logits)
 
 
 def _check_shape(tensor: Any, name: str, sides: tuple[int | str, ...]) -> Any:
@@ -185,7 +170,6 @@ def _check_shape(tensor: Any, name: str, sides: tuple[int | str, ...]) -> Any:
 
 def _freeze(network: keras.Model) -> Callable[[Any], tuple[Any, Any]]:
     """The network as one graph function, in which the weights are constants and nothing is left of training."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     @tf.function
     def compute(inputs: Any) -> tuple[Any, Any]:
@@ -194,4 +178,4 @@ def _freeze(network: keras.Model) -> Callable[[Any], tuple[Any, Any]]:
 
     with deep_graph():
         concrete = compute.get_concrete_function(tf.TensorSpec([None, *network.input_shape[1:]], tf.float32))
-        return convert_variables_to_constants_v2(concrete)
+        return freeze_variables(concrete)

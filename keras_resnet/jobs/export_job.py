@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,26 @@ from keras_resnet import export
 from keras_resnet.data import Split, draw_subset
 from keras_resnet.data.encoded import naming_undecodable
 from keras_resnet.errors import InputError
-from keras_resnet.export.folders import MODEL_FILES
+from keras_resnet.export.formats import check_options
 from keras_resnet.jobs.inference import draw_run_test, evaluate_split, load_run_data
 from keras_resnet.jobs.run_folder import Run, load_run
 from keras_resnet.models import load_model
-from keras_resnet.records import check_choice, is_count
+from keras_resnet.records import Record, check_types, is_count
 
 CALIBRATION_SIZE = 256  # images; Jacob et al. 2018 and LiteRT's guide use some hundred
+
+
+@dataclass(frozen=True)
+class Int8Accuracy(Record):
+    """What 8-bit integers cost: `measured` in the `export.json` of a run that was exported with `int8`."""
+
+    test_images: int
+    float_accuracy: float
+    int8_accuracy: float
+    calibration_images: int
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def export_run(
@@ -57,11 +71,7 @@ def export_run(
         ExportFailed: what was written cannot be run or differs from the model; nothing is left of it.
         SaveError: no permission, a full disk; nothing is left.
     """
-    check_choice("format", format, MODEL_FILES)
-    if warm_up is not None and format != "saved_model":
-        raise InputError(f"Warm-up requests are of the format 'saved_model'. Received: {format!r}.")
-    if int8 and format != "litert":
-        raise InputError(f"int8 is of the format 'litert'. Received: {format!r}.")
+    check_options(format, warm_up=warm_up, int8=int8)  # before a run is read for nothing
     if not is_count(calibration_size):
         raise InputError(f"calibration_size must be a number of images of at least 1. Received: {calibration_size!r}.")
     run = load_run(run_dir)
@@ -76,12 +86,12 @@ def export_run(
         )
         test = draw_run_test(run, images)
         options["calibration"] = np.concatenate(list(_make_pixels(run, calibration)))
-        options["measure"] = lambda runner: {
-            "test_images": len(test),
-            "float_accuracy": evaluate_split(run, model, test).accuracy,
-            "int8_accuracy": _measure(run, runner, test),
-            "calibration_images": len(calibration),
-        }
+        options["measure"] = lambda runner: Int8Accuracy(
+            test_images=len(test),
+            float_accuracy=evaluate_split(run, model, test).accuracy,
+            int8_accuracy=_measure(run, runner, test),
+            calibration_images=len(calibration),
+        ).to_dict()
     return export.export_format(model, path, format, run.preprocessing, run.class_names, **options)
 
 
@@ -96,5 +106,6 @@ def _make_pixels(run: Run, split: Split) -> Any:
 
 
 def _measure(run: Run, runner: Any, test: Split) -> float:
+    """The share of test images that an exported file, loaded by its runtime, classifies right."""
     found = [np.asarray(runner(batch)["logits"]).argmax(-1) for batch in _make_pixels(run, test)]
     return float((np.concatenate(found) == test.labels).mean())

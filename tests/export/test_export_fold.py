@@ -1,4 +1,4 @@
-"""Folding BN into convolutions, and cutting a network open at its logits."""
+"""Folding BN into convolutions, and other rewriting for inference."""
 
 import subprocess
 import sys
@@ -10,16 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
+from networks import SMALL, draw_input, draw_weights, make_bn, make_conv, make_network, measure, names_of
 from strategies import specs
 
-from keras_resnet import InputError, ResNetSpec, build, get_spec
+from keras_resnet import InputError, build, get_spec
 from keras_resnet.export import fold_batchnorm
 from keras_resnet.export.fold import rewrite
-from keras_resnet.export.heads import cut_head
 from keras_resnet.layers import GroupedConv2D
 
 TOLERANCE = 1e-5  # of the scale; 1e-4 is promised, a few 1e-7 is what float32 gives
-SMALL = ResNetSpec("small", "basic", depths=(2, 1), filters=(4, 6), strides=(1, 2), stem="cifar", stem_filters=4)
 BOTTLENECK = replace(SMALL, block="bottleneck")
 PREACTIVATION = get_spec("resnetv2_8_cifar").dialect
 FORMS = {
@@ -36,55 +35,20 @@ FORMS = {
 }
 
 
-def _randomise(model, seed=0):
-    """Biases and BN as after a training: nothing is 0 or 1, and some scales are negative."""
-    rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers():
-        if isinstance(layer, layers.BatchNormalization):
-            shape = layer.moving_mean.shape
-            if layer.scale:
-                layer.gamma.assign(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape))
-            if layer.center:
-                layer.beta.assign(rng.normal(size=shape))
-            layer.moving_mean.assign(rng.normal(size=shape))
-            layer.moving_variance.assign(rng.uniform(0.5, 2, shape))
-        elif getattr(layer, "use_bias", False) and layer.built:
-            layer.bias.assign(rng.normal(size=layer.bias.shape))
-    return model
-
-
-def _draw(model, seed=1):
-    rng = np.random.default_rng(seed)
-    draws = [rng.normal(size=(3, *(side or 8 for side in x.shape[1:]))).astype(np.float32) for x in model.inputs]
-    return draws[0] if len(draws) == 1 else draws
-
-
-def _measure(model, folded, x):
-    """The largest difference as a share of the scale, over all outputs."""
-    wanted, found = (keras.tree.flatten(m(x, training=False)) for m in (model, folded))
-    assert len(wanted) == len(found)
-    assert all(np.isfinite(np.asarray(y)).all() and np.ptp(np.asarray(y)) > 0 for y in wanted)
-    return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(wanted, found, strict=True))
-
-
-def _names(model, kind=layers.BatchNormalization):
-    return [layer.name for layer in model._flatten_layers() if isinstance(layer, kind)]
-
-
 def _fold(model):
     """Folds a model with random BN; proves that it computes the same and that the model is as it was."""
-    _randomise(model)
-    x = _draw(model)
+    draw_weights(model)
+    x = draw_input(model)
     weights = model.get_weights()
     config, trainable = model.get_config(), [w.path for w in model.trainable_weights]
     folded = fold_batchnorm(model)
-    assert _measure(model, folded, x) < TOLERANCE
+    assert measure(model, folded, x) < TOLERANCE
     assert model.get_config() == config
     assert [w.path for w in model.trainable_weights] == trainable
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     assert not {id(w) for w in model.weights} & {id(w) for w in folded.weights}
     assert [tuple(y.shape) for y in folded.outputs] == [tuple(y.shape) for y in model.outputs]
-    assert _names(folded, layers.InputLayer) == _names(model, layers.InputLayer)
+    assert names_of(folded, layers.InputLayer) == names_of(model, layers.InputLayer)
     assert folded.name == model.name
     return folded
 
@@ -96,18 +60,18 @@ def _input_shape(spec):
 @pytest.mark.parametrize("form", FORMS)
 def test_no_bn_is_left_behind_convolutions(form):
     model = build(FORMS[form], _input_shape(FORMS[form]), 5)
-    assert _names(model)
+    assert names_of(model)
     folded = _fold(model)
-    assert not _names(folded)
-    assert not _names(folded, layers.Dropout)
-    gone = set(_names(model)) | set(_names(model, layers.Dropout))
+    assert not names_of(folded)
+    assert not names_of(folded, layers.Dropout)
+    gone = set(names_of(model)) | set(names_of(model, layers.Dropout))
     assert {layer.name for layer in folded.layers} == {layer.name for layer in model.layers} - gone
 
 
 def test_the_difference_is_that_of_float32():
     """Not merely within what is promised: the factors are computed in float64."""
-    model = _randomise(build("resnet20_cifar", (16, 16, 3), 5))
-    assert _measure(model, fold_batchnorm(model), _draw(model)) < 3e-6
+    model = draw_weights(build("resnet20_cifar", (16, 16, 3), 5))
+    assert measure(model, fold_batchnorm(model), draw_input(model)) < 3e-6
 
 
 @pytest.mark.parametrize(
@@ -128,7 +92,7 @@ def test_the_difference_is_that_of_float32():
 )
 def test_preactivation_keeps_the_bn_that_no_convolution_is_alone_with(spec, left):
     model = build(spec, (16, 16, 3), 5)
-    assert sorted(_names(_fold(model))) == sorted(left)
+    assert sorted(names_of(_fold(model))) == sorted(left)
 
 
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -138,18 +102,18 @@ def test_any_network_computes_the_same(spec, height, width, channels, classes):
         channels = min(channels, spec.filters[0] * spec.expansion)
     model = build(spec, (height, width, channels)[2 - spec.rank :], classes, classifier_activation=None)
     folded = _fold(model)
-    assert not _names(folded, layers.Dropout)
+    assert not names_of(folded, layers.Dropout)
     if not spec.dialect.preactivation:
-        assert not _names(folded)
+        assert not names_of(folded)
     keras.utils.clear_session()
 
 
 def test_a_folded_model_is_not_compiled_and_the_original_still_trains():
-    model = _randomise(build(SMALL, (8, 8, 3), 3, classifier_activation=None))
+    model = draw_weights(build(SMALL, (8, 8, 3), 3, classifier_activation=None))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     folded = fold_batchnorm(model)
     assert not folded.compiled
-    x = _draw(model)
+    x = draw_input(model)
     bn = model.get_layer("stem_bn")
     before, statistics, output = model.get_weights()[0], np.copy(bn.moving_mean), np.asarray(folded(x))
     assert np.isfinite(model.train_on_batch(x, np.arange(3)))
@@ -168,20 +132,6 @@ def test_folding_twice_changes_nothing():
 # Models by hand
 
 
-def _net(body, *shapes):
-    """`body` of one input or more as a functional model."""
-    inputs = [keras.Input(shape) for shape in shapes or [(8, 8, 3)]]
-    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, body(*inputs))
-
-
-def _conv(x, filters=4, **options):
-    return layers.Conv2D(filters, 3, **{"padding": "same", **options})(x)
-
-
-def _bn(x, **options):
-    return layers.BatchNormalization(**options)(x)
-
-
 def _shared(x, *, same_bn=False, same_conv=False):
     convs = [layers.Conv2D(3, 3, padding="same")] * 2 if same_conv else [layers.Conv2D(3, 3) for _ in range(2)]
     norms = [layers.BatchNormalization()] * 2 if same_bn else [layers.BatchNormalization() for _ in range(2)]
@@ -189,53 +139,55 @@ def _shared(x, *, same_bn=False, same_conv=False):
 
 
 def _fed_twice(x):
-    y = _conv(x)
-    return layers.add([_bn(y), y])
+    y = make_conv(x)
+    return layers.add([make_bn(y), y])
 
 
 def _conv_is_an_output(x):
-    y = _conv(x)
-    return [y, _bn(y)]
+    y = make_conv(x)
+    return [y, make_bn(y)]
 
 
 def _joined_with_itself(x):
-    y = _conv(x)
-    return _bn(layers.Concatenate()([y, y]))
+    y = make_conv(x)
+    return make_bn(layers.Concatenate()([y, y]))
 
 
 FOLDED = {
-    "with a bias": lambda x: _bn(_conv(x)),
-    "without a bias": lambda x: _bn(_conv(x, use_bias=False)),
-    "no scale": lambda x: _bn(_conv(x), scale=False),
-    "no offset": lambda x: _bn(_conv(x, use_bias=False), center=False),
-    "neither": lambda x: _bn(_conv(x), scale=False, center=False),
-    "epsilon": lambda x: _bn(_conv(x), epsilon=0.3),
-    "the axis by its number": lambda x: _bn(_conv(x), axis=3),
-    "dense": lambda x: _bn(layers.Dense(4)(layers.Flatten()(x))),
-    "dense on each pixel": lambda x: _bn(layers.Dense(4)(x)),
-    "Keras' groups": lambda x: _bn(_conv(layers.Concatenate()([x, x]), groups=2)),
-    "joins of joins": lambda x: _bn(
-        layers.Concatenate(axis=3)([_conv(x, 2), layers.Concatenate()([_conv(x, 3), _conv(x, 4)])])
+    "with a bias": lambda x: make_bn(make_conv(x)),
+    "without a bias": lambda x: make_bn(make_conv(x, use_bias=False)),
+    "no scale": lambda x: make_bn(make_conv(x), scale=False),
+    "no offset": lambda x: make_bn(make_conv(x, use_bias=False), center=False),
+    "neither": lambda x: make_bn(make_conv(x), scale=False, center=False),
+    "epsilon": lambda x: make_bn(make_conv(x), epsilon=0.3),
+    "the axis by its number": lambda x: make_bn(make_conv(x), axis=3),
+    "dense": lambda x: make_bn(layers.Dense(4)(layers.Flatten()(x))),
+    "dense on each pixel": lambda x: make_bn(layers.Dense(4)(x)),
+    "Keras' groups": lambda x: make_bn(make_conv(layers.Concatenate()([x, x]), groups=2)),
+    "joins of joins": lambda x: make_bn(
+        layers.Concatenate(axis=3)([make_conv(x, 2), layers.Concatenate()([make_conv(x, 3), make_conv(x, 4)])])
     ),
-    "before an operation": lambda x: keras.ops.tanh(_bn(_conv(x))) * 2,
-    "two outputs of one BN": lambda x: (lambda y: [y, layers.ReLU()(y)])(_bn(_conv(x))),
-    "outputs by name": lambda x: (lambda y: {"map": y, "mean": layers.GlobalAveragePooling2D()(y)})(_bn(_conv(x))),
-    "dropout last": lambda x: layers.Dropout(0.5)(_bn(_conv(x))),
-    "noise first": lambda x: _bn(_conv(layers.GaussianNoise(0.5)(x))),
+    "before an operation": lambda x: keras.ops.tanh(make_bn(make_conv(x))) * 2,
+    "two outputs of one BN": lambda x: (lambda y: [y, layers.ReLU()(y)])(make_bn(make_conv(x))),
+    "outputs by name": lambda x: (lambda y: {"map": y, "mean": layers.GlobalAveragePooling2D()(y)})(
+        make_bn(make_conv(x))
+    ),
+    "dropout last": lambda x: layers.Dropout(0.5)(make_bn(make_conv(x))),
+    "noise first": lambda x: make_bn(make_conv(layers.GaussianNoise(0.5)(x))),
 }
 KEPT = {
-    "an activation between": lambda x: _bn(_conv(x, activation="relu")),
-    "an activation layer between": lambda x: _bn(layers.ReLU()(_conv(x))),
-    "an operation between": lambda x: _bn(_conv(x) * 2),
+    "an activation between": lambda x: make_bn(make_conv(x, activation="relu")),
+    "an activation layer between": lambda x: make_bn(layers.ReLU()(make_conv(x))),
+    "an operation between": lambda x: make_bn(make_conv(x) * 2),
     "fed twice": _fed_twice,
     "the convolution is an output": _conv_is_an_output,
-    "another axis": lambda x: _bn(_conv(x, 3), axis=1),
-    "another axis of the same size": lambda x: _bn(_conv(x, 8), axis=1),
+    "another axis": lambda x: make_bn(make_conv(x, 3), axis=1),
+    "another axis of the same size": lambda x: make_bn(make_conv(x, 8), axis=1),
     "joined with itself": _joined_with_itself,
-    "joined over the width": lambda x: _bn(layers.Concatenate(axis=2)([_conv(x), _conv(x)])),
-    "joined with what is no convolution": lambda x: _bn(layers.Concatenate()([_conv(x), x])),
-    "depthwise": lambda x: _bn(layers.DepthwiseConv2D(3)(x)),
-    "transposed": lambda x: _bn(layers.Conv2DTranspose(4, 3)(x)),
+    "joined over the width": lambda x: make_bn(layers.Concatenate(axis=2)([make_conv(x), make_conv(x)])),
+    "joined with what is no convolution": lambda x: make_bn(layers.Concatenate()([make_conv(x), x])),
+    "depthwise": lambda x: make_bn(layers.DepthwiseConv2D(3)(x)),
+    "transposed": lambda x: make_bn(layers.Conv2DTranspose(4, 3)(x)),
     "a shared convolution": lambda x: _shared(x, same_conv=True),
     "a shared BN": lambda x: _shared(x, same_bn=True),
     "both shared": lambda x: _shared(x, same_bn=True, same_conv=True),
@@ -244,39 +196,41 @@ KEPT = {
 
 @pytest.mark.parametrize("body", FOLDED)
 def test_is_folded(body):
-    folded = _fold(_net(FOLDED[body]))
-    assert not _names(folded)
-    assert not _names(folded, (layers.Dropout, layers.GaussianNoise))
+    folded = _fold(make_network(FOLDED[body]))
+    assert not names_of(folded)
+    assert not names_of(folded, (layers.Dropout, layers.GaussianNoise))
 
 
 @pytest.mark.parametrize("body", KEPT)
 def test_is_kept(body):
-    model = _net(KEPT[body])
-    assert _names(_fold(model)) == _names(model) != []
+    model = make_network(KEPT[body])
+    assert names_of(_fold(model)) == names_of(model) != []
 
 
 def test_of_two_bn_the_first_is_folded():
-    model = _net(lambda x: _bn(_bn(_conv(x), name="first"), name="second"))
-    assert _names(_fold(model)) == ["second"]
+    model = make_network(lambda x: make_bn(make_bn(make_conv(x), name="first"), name="second"))
+    assert names_of(_fold(model)) == ["second"]
 
 
 def test_convolutions_of_all_dimensions():
     for kind, shape in ((layers.Conv1D, (9, 2)), (layers.Conv3D, (5, 5, 5, 2))):
-        assert not _names(_fold(_net(lambda x, kind=kind: _bn(kind(4, 3, strides=2)(x)), shape)))
+        assert not names_of(_fold(make_network(lambda x, kind=kind: make_bn(kind(4, 3, strides=2)(x)), shape)))
 
 
 def test_channels_first_is_folded_along_its_own_axis():
     """Computed where channels come first, which TensorFlow cannot on a CPU: BN's factors are compared alone."""
-    model = _randomise(_net(lambda x: _bn(_conv(x, 4, data_format="channels_first", use_bias=False), axis=1)))
+    model = draw_weights(
+        make_network(lambda x: make_bn(make_conv(x, 4, data_format="channels_first", use_bias=False), axis=1))
+    )
     folded = fold_batchnorm(model)
     (conv,), (bn,) = ([x for x in model.layers if isinstance(x, k)] for k in (layers.Conv2D, layers.BatchNormalization))
     scale = np.asarray(bn.gamma) / np.sqrt(np.asarray(bn.moving_variance) + bn.epsilon)
     kernel, bias = folded.get_layer(conv.name).get_weights()
     np.testing.assert_allclose(kernel, np.asarray(conv.kernel) * scale, rtol=1e-5)
     np.testing.assert_allclose(bias, np.asarray(bn.beta) - np.asarray(bn.moving_mean) * scale, rtol=1e-5, atol=1e-6)
-    assert not _names(folded)
-    across = _net(lambda x: _bn(_conv(x, 8, data_format="channels_first"), axis=-1), (3, 8, 8))
-    assert _names(fold_batchnorm(across)) == _names(across) != []
+    assert not names_of(folded)
+    across = make_network(lambda x: make_bn(make_conv(x, 8, data_format="channels_first"), axis=-1), (3, 8, 8))
+    assert names_of(fold_batchnorm(across)) == names_of(across) != []
 
 
 # Whole models in models
@@ -290,19 +244,19 @@ def _make_sequential():
 
 def test_a_sequential_model():
     folded = _fold(_make_sequential())
-    assert not _names(folded)
-    assert not _names(folded, layers.Dropout)
+    assert not names_of(folded)
+    assert not names_of(folded, layers.Dropout)
 
 
 def test_a_sequential_model_that_was_built_later():
     model = keras.Sequential([layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()])
     model.build((None, 8, 8, 3))
-    assert not _names(_fold(model))
+    assert not names_of(_fold(model))
 
 
 def test_a_nested_sequential_model():
-    folded = _fold(_net(lambda x: layers.Dense(2)(layers.Flatten()(_make_sequential()(x)))))
-    assert not _names(folded)
+    folded = _fold(make_network(lambda x: layers.Dense(2)(layers.Flatten()(_make_sequential()(x)))))
+    assert not names_of(folded)
 
 
 def _make_base():
@@ -311,9 +265,9 @@ def _make_base():
 
 def test_a_nested_model():
     """As transfer learning builds it: a base without its top, called as a layer, and a new Dense layer."""
-    model = _net(lambda x: layers.Dense(2)(_make_base()(x, training=False)))
+    model = make_network(lambda x: layers.Dense(2)(_make_base()(x, training=False)))
     folded = _fold(model)
-    assert not _names(folded)
+    assert not names_of(folded)
     assert [layer.name for layer in folded.layers[1:]] == [layer.name for layer in model.layers[1:]]
 
 
@@ -322,31 +276,31 @@ def test_a_nested_model_that_is_called_twice():
         base = _make_base()
         return layers.Dense(2)(layers.subtract([base(a), base(b)]))
 
-    assert not _names(_fold(_net(body, (8, 8, 3), (8, 8, 3))))
+    assert not names_of(_fold(make_network(body, (8, 8, 3), (8, 8, 3))))
 
 
 def test_what_lies_outside_of_a_nested_model_is_not_folded_into_it():
     def body(x):
-        inner = _net(lambda y: layers.ReLU()(_bn(y)), (8, 8, 4))
-        return inner(_conv(x))
+        inner = make_network(lambda y: layers.ReLU()(make_bn(y)), (8, 8, 4))
+        return inner(make_conv(x))
 
-    model = _net(body)
-    assert _names(_fold(model)) == _names(model) != []
+    model = make_network(body)
+    assert names_of(_fold(model)) == names_of(model) != []
 
 
 def test_layers_that_another_model_uses_too():
     """`keras.Model(model.input, layer.output)` shares layers: what the other model does with them changes nothing."""
-    model = _randomise(_net(lambda x: layers.GlobalAveragePooling2D()(_bn(_conv(x)))))
+    model = draw_weights(make_network(lambda x: layers.GlobalAveragePooling2D()(make_bn(make_conv(x)))))
     inside = keras.Model(model.input, model.layers[1].output)
     again = keras.Input((8, 8, 3))
     keras.Model(again, model.layers[2](model.layers[1](again)))
     for each in (model, inside):
-        assert _measure(each, fold_batchnorm(each), _draw(each)) < TOLERANCE
+        assert measure(each, fold_batchnorm(each), draw_input(each)) < TOLERANCE
 
 
 def test_operations_of_the_original_stay_its_own():
     """An operation of keras.ops is an object with nodes, as a layer is: the new model must not add to the old one's."""
-    model = _net(lambda x: keras.ops.tanh(_bn(_conv(x))))
+    model = make_network(lambda x: keras.ops.tanh(make_bn(make_conv(x))))
     (operation,) = [x for x in model.operations if not isinstance(x, keras.Layer)]
     fold_batchnorm(model)
     assert len(operation._inbound_nodes) == 1
@@ -358,7 +312,7 @@ def test_a_model_with_a_training_step_of_its_own():
             return {}
 
     images = keras.Input((8, 8, 3))
-    assert not _names(_fold(Mine(images, _bn(_conv(images)))))
+    assert not names_of(_fold(Mine(images, make_bn(make_conv(images)))))
 
 
 # Files
@@ -378,7 +332,7 @@ print(*[type(layer).__name__ for layer in model.layers])
 def test_a_folded_model_is_loaded_without_this_package(tmp_path):
     model = build(replace(SMALL, se_ratio=0.25, dropout=0.5, kernel_sizes=(3, 5)), (8, 8, 3), 3)
     folded = _fold(model)
-    x = _draw(model)
+    x = draw_input(model)
     folded.save(tmp_path / "folded.keras")
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", model(x, training=False))
@@ -392,7 +346,7 @@ def test_a_folded_grouped_model_is_loaded_with_it(tmp_path):
     model = build(FORMS["resnext"], (8, 8, 3), 3)
     folded = _fold(model)
     folded.save(tmp_path / "folded.keras")
-    assert _measure(model, keras.saving.load_model(tmp_path / "folded.keras"), _draw(model)) < TOLERANCE
+    assert measure(model, keras.saving.load_model(tmp_path / "folded.keras"), draw_input(model)) < TOLERANCE
 
 
 # What is no model
@@ -440,100 +394,7 @@ class Unnamed(layers.Layer):
 )
 def test_layers_that_keras_cannot_build_again_are_refused(make):
     with pytest.raises(InputError, match=r"every layer must be one that Keras can build again"):
-        fold_batchnorm(_net(make()))
-
-
-# Heads
-
-
-def _pooled(x, channels=6):
-    return layers.GlobalAveragePooling2D()(_conv(x, channels))
-
-
-HEADS = {
-    "softmax in Dense": lambda x: layers.Dense(3, activation="softmax")(_pooled(x)),
-    "softmax layer": lambda x: layers.Softmax()(layers.Dense(3)(_pooled(x))),
-    "softmax activation": lambda x: layers.Activation("softmax")(layers.Dense(3)(_pooled(x))),
-    "logits": lambda x: layers.Dense(3)(_pooled(x)),
-}
-
-
-def _check_cut(model):
-    _randomise(model)
-    x = _draw(model)
-    cut = cut_head(model)
-    logits, features = (np.asarray(y) for y in cut(x))
-    outputs = np.asarray(model(x))
-    sums_to_one = np.allclose(outputs.sum(-1), 1, atol=1e-5)
-    np.testing.assert_allclose(keras.ops.softmax(logits) if sums_to_one else logits, outputs, atol=1e-6)
-    assert features.shape[0] == 3
-    assert not np.allclose(logits.sum(-1), 1, atol=1e-3)
-    return logits, features
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_logits_and_features_of_each_head(head):
-    model = _net(HEADS[head])
-    logits, features = _check_cut(model)
-    assert (logits.shape, features.shape) == ((3, 3), (3, 6))
-    (dense,) = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
-    np.testing.assert_allclose(features @ np.asarray(dense.kernel) + np.asarray(dense.bias), logits, atol=1e-5)
-
-
-def test_networks_of_this_package():
-    with_softmax = _randomise(build(SMALL, (8, 8, 3), 3))
-    with_logits = build(SMALL, (8, 8, 3), 3, classifier_activation=None)
-    with_logits.set_weights(with_softmax.get_weights())
-    a, b = (cut_head(model)(_draw(model)) for model in (with_softmax, with_logits))
-    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-    np.testing.assert_array_equal(a[0], with_logits(_draw(with_logits)))
-
-
-@pytest.mark.parametrize("activation", ["softmax", None])
-@pytest.mark.parametrize("rescaled", [True, False])
-def test_a_nested_classifier_is_cut_inside(activation, rescaled):
-    """`Rescaling` before a whole network that is called as a layer."""
-    inner = build(SMALL, (8, 8, 3), 3, classifier_activation=activation)
-    _check_cut(_net(lambda x: inner(layers.Rescaling(0.5, 0.1)(x) if rescaled else x)))
-
-
-def test_a_softmax_behind_a_nested_classifier():
-    _check_cut(_net(lambda x: layers.Softmax()(build(SMALL, (8, 8, 3), 3, classifier_activation=None)(x))))
-
-
-def test_a_sequential_classifier():
-    _check_cut(
-        keras.Sequential(
-            [
-                keras.Input((8, 8, 3)),
-                layers.Conv2D(4, 3),
-                layers.GlobalAveragePooling2D(),
-                layers.Dense(3, activation="softmax"),
-            ]
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("body", "shapes", "message"),
-    [
-        (lambda x: layers.Dense(3, activation="sigmoid")(_pooled(x)), 1, r"no activation or one softmax. .*'sigmoid'"),
-        (
-            lambda x: layers.Softmax()(layers.Dense(3, activation="softmax")(_pooled(x))),
-            1,
-            r"no activation or one softmax. Received: 'softmax' and a softmax behind it",
-        ),
-        (lambda x: layers.Activation("sigmoid", name="s")(layers.Dense(3)(_pooled(x))), 1, r"a Dense layer .*: s\."),
-        (lambda x: layers.Dense(3, name="map")(_conv(x)), 1, r"on pooled features, .* Received: map\."),
-        (lambda x: _conv(x, name="map"), 1, r"on pooled features, .* Received: map\."),
-        (lambda x: [_pooled(x), layers.Dense(3)(_pooled(x))], 1, r"Received: 1 inputs and 2 outputs\."),
-        (lambda x, y: layers.Dense(3)(_pooled(x + y)), 2, r"Received: 2 inputs and 1 outputs\."),
-    ],
-    ids=["sigmoid", "two softmax", "sigmoid layer", "dense on a map", "no dense", "two outputs", "two inputs"],
-)
-def test_other_ends_are_refused(body, shapes, message):
-    with pytest.raises(InputError, match=message):
-        cut_head(_net(body, *[(8, 8, 3)] * shapes))
+        fold_batchnorm(make_network(make()))
 
 
 def test_an_unnamed_input_keeps_its_name():
@@ -561,12 +422,12 @@ def test_lora_becomes_part_of_the_kernel(behind):
 def test_bn_behind_a_quantized_layer_stays():
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.BatchNormalization()(layers.Dense(8, name="dense")(inputs)))
-    _randomise(model)
+    draw_weights(model)
     model.quantize("int8")
-    x = _draw(model)
+    x = draw_input(model)
     folded = fold_batchnorm(model)
-    assert len(_names(folded)) == 1
-    assert _measure(model, folded, x) < TOLERANCE
+    assert len(names_of(folded)) == 1
+    assert measure(model, folded, x) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", [layers.Conv1D, layers.Conv2D, GroupedConv2D])
@@ -577,9 +438,9 @@ def test_paired_groups_compute_the_same(kind):
     for groups in (24, 3, 8, 4):  # groups of 2, 16, 6 and 12 channels
         x = layers.BatchNormalization()(kind(48, 3, groups=groups, name=f"groups{groups}")(x))
         x = layers.Concatenate()([x[..., 24:], x[..., :24]])
-    model = _randomise(keras.Model(inputs, x))
+    model = draw_weights(keras.Model(inputs, x))
     paired = rewrite(model, native_groups=True, pair_groups=True)
-    assert _measure(model, paired, _draw(model)) < TOLERANCE
+    assert measure(model, paired, draw_input(model)) < TOLERANCE
     assert [paired.get_layer(f"groups{groups}").groups for groups in (24, 3, 8, 4)] == [12, 3, 4, 4]
 
 
@@ -592,7 +453,7 @@ def test_pools_of_one_pixel_become_slices(kind, rank, padding):
     x = pool(1, strides=3, padding=padding, name="one")(pool(2, strides=1, name="two")(inputs))
     model = keras.Model(inputs, x)
     sliced = rewrite(model, slice_pools=True)
-    assert _measure(model, sliced, _draw(model)) == 0
+    assert measure(model, sliced, draw_input(model)) == 0
     assert type(sliced.get_layer("two")) is pool
     assert type(sliced.get_layer("one")) is not pool
     assert type(rewrite(model).get_layer("one")) is pool

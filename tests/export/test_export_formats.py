@@ -1,22 +1,24 @@
 """ONNX, LiteRT and OpenVINO: each file against the Keras model, by the format's own runtime."""
 
 import errno
+import functools
 import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import perturb_logits
 from keras import layers
 
 from keras_resnet import InputError, Preprocessing, ResNetSpec, SaveError, build, jobs
 from keras_resnet.data import preprocess
 from keras_resnet.errors import ExportFailed
-from keras_resnet.export import export_format, export_saved_model, formats, runtimes, verify
-from keras_resnet.export.folders import MODEL_FILES
+from keras_resnet.export import converters, export_format, export_saved_model, runtimes
+from keras_resnet.export.formats import CONVERTED, FORMATS
+from keras_resnet.export.reference import choose_tolerance
 
 PLAIN = ResNetSpec("plain", "basic", depths=(1, 1), filters=(4, 6), strides=(1, 2), stem="cifar", stem_filters=4)
 GROUPED = ResNetSpec(
@@ -29,11 +31,11 @@ NAMES = ["Ärger", "猫", "two words", "d"]
 
 def _need(format):
     """Skips where what the format takes is not installed."""
-    for package in runtimes.PACKAGES[format]:
+    for package in FORMATS[format].packages:
         pytest.importorskip(package, reason=f"the format {format!r} needs it")
 
 
-@pytest.fixture(params=runtimes.PACKAGES)
+@pytest.fixture(params=CONVERTED)
 def format(request):
     _need(request.param)
     return request.param
@@ -49,6 +51,27 @@ def _network(spec=PLAIN, input_shape=(8, 10, 3), classes=4, activation="softmax"
             shape = layer.moving_mean.shape
             layer.set_weights([rng.uniform(0.5, 1.5, shape), *rng.normal(size=(2, *shape)), rng.uniform(0.5, 2, shape)])
     return model
+
+
+@pytest.fixture(scope="module")
+def convert(tmp_path_factory):
+    """The version's folder of a network in a format, converted once."""
+
+    @functools.cache
+    def convert(format):
+        return export_format(_network(), tmp_path_factory.mktemp(format), format, PREPROCESSING)
+
+    return convert
+
+
+@pytest.fixture
+def copy_converted(monkeypatch, convert):
+    """Has exports write what was converted before, whatever the network."""
+
+    def write(self, folder):
+        shutil.copytree(convert(self.request.format), folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(converters.ConvertedWriter, "write", write)
 
 
 def _pixels(count, shape, seed=0):
@@ -76,7 +99,7 @@ def test_a_file_gives_what_keras_gives(tmp_path, format, spec):
     weights = model.get_weights()
     path = export_format(model, tmp_path / "models", format, PREPROCESSING, NAMES)
     assert path == tmp_path / "models" / spec.name / "1"
-    files = {"export.json", "labels.txt", MODEL_FILES[format]} | ({"model.bin"} if format == "openvino" else set())
+    files = {"export.json", "labels.txt", FORMATS[format].file} | ({"model.bin"} if format == "openvino" else set())
     assert {file.name for file in path.iterdir()} == files
     assert (path / "labels.txt").read_text("utf-8") == "".join(f"{name}\n" for name in NAMES)
     run = runtimes.load(path, format, threads=1)
@@ -96,7 +119,7 @@ def test_a_file_gives_what_keras_gives(tmp_path, format, spec):
     for found in record["verified"]["differences"].values():
         assert set(found) == {"logits", "probabilities"}
         assert all(0 <= value < 1e-5 for value in found.values())
-    assert set(runtimes.PACKAGES[format]) <= set(record["versions"])
+    assert set(FORMATS[format].distributions) <= set(record["versions"])
 
 
 def test_inputs_and_outputs_have_names(tmp_path):
@@ -129,7 +152,7 @@ def test_keras_own_groups(tmp_path, format):
     _check(run, batch, model(batch, training=False))
 
 
-def test_versions_of_one_model_have_one_format(tmp_path):
+def test_versions_of_one_model_have_one_format(tmp_path, copy_converted):
     _need("litert")
     path = export_format(_network(), tmp_path, "litert", PREPROCESSING)
     before = {file: file.read_bytes() for file in path.iterdir()}
@@ -150,10 +173,9 @@ def _calibrate(count=16):
 
 
 @pytest.mark.parametrize("spec", [PLAIN, GROUPED], ids=lambda spec: spec.name)
-def test_int8_is_near_and_smaller(tmp_path, spec):
+def test_int8_is_near_and_smaller(tmp_path, convert, spec):
     _need("litert")
     model = _network(spec, activation=None)
-    whole = export_format(model, tmp_path, "litert", PREPROCESSING)
     path = export_format(model, tmp_path, "litert", PREPROCESSING, calibration=_calibrate())
     record = json.loads((path / "export.json").read_text("utf-8"))
     assert record["int8"] is True
@@ -162,7 +184,7 @@ def test_int8_is_near_and_smaller(tmp_path, spec):
     found, wanted = runtimes.load(path, "litert")(batch)["logits"], np.asarray(model(preprocess(batch, PREPROCESSING)))
     assert found.dtype == np.float32
     assert 1e-4 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.2
-    assert _count_int8(path) > _count_int8(whole) == 0
+    assert _count_int8(path) > _count_int8(convert("litert")) == 0
 
 
 def _count_int8(path):
@@ -204,7 +226,7 @@ def _leaves_nothing(tmp_path, error, message, call):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", [(f, p) for f, packages in runtimes.PACKAGES.items() for p in packages])
+@pytest.mark.parametrize("missing", [(f, p) for f in CONVERTED for p in FORMATS[f].packages])
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch, missing):
     format, package = missing
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == package else object())
@@ -221,7 +243,7 @@ def test_all_that_is_not_installed_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", ["onnx", "openvino"])
 def test_calibration_is_of_litert(tmp_path, other):
     _need(other)
-    message = rf"Only the format 'litert' can be made int8 with a calibration set. Received: '{other}'"
+    message = rf"int8, with images to calibrate with, is of the format 'litert'. Received: '{other}'"
     _leaves_nothing(
         tmp_path,
         InputError,
@@ -296,25 +318,30 @@ def test_what_is_no_classifier(tmp_path):
     _leaves_nothing(tmp_path, InputError, message, lambda path: export_format(model, path, "litert"))
 
 
-def test_a_file_that_differs_is_refused(tmp_path, monkeypatch, format):
+def test_a_file_that_differs_is_refused(tmp_path, copy_converted, format):
     """One weight of some 600, off by 1 %."""
-    perturb_logits(monkeypatch, formats)
+    model = _network()
+    kernel, bias = model.get_layer("head_logits").get_weights()
+    kernel[0, 0] *= 1.01
+    model.get_layer("head_logits").set_weights([kernel, bias])
     message = rf"to 0.0001 of the scale. Received: logits of batch 1 \({format}\) with a difference of "
-    _leaves_nothing(tmp_path, ExportFailed, message, lambda path: export_format(_network(), path, format))
+    _leaves_nothing(tmp_path, ExportFailed, message, lambda path: export_format(model, path, format, PREPROCESSING))
 
 
-def test_a_file_that_cannot_be_run_is_refused(tmp_path, monkeypatch, format):
+def test_a_file_that_cannot_be_run_is_refused(tmp_path, monkeypatch, copy_converted, format):
     """The runtime's own error is told, whatever its class."""
     real = runtimes.load
 
     def load(folder, *arguments, **options):
-        file = Path(folder) / MODEL_FILES[format]
+        file = Path(folder) / FORMATS[format].file
         file.write_bytes(file.read_bytes()[:99])
         return real(folder, *arguments, **options)
 
     monkeypatch.setattr(runtimes, "load", load)
     message = rf"The exported {format} file could not be run: "
-    _leaves_nothing(tmp_path, ExportFailed, message, lambda path: export_format(_network(), path, format))
+    _leaves_nothing(
+        tmp_path, ExportFailed, message, lambda path: export_format(_network(), path, format, PREPROCESSING)
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +364,7 @@ def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, rais
     _leaves_nothing(tmp_path, error, message, lambda path: export_format(_network(), path, "litert"))
 
 
-def test_a_measurement_that_fails_leaves_nothing(tmp_path):
+def test_a_measurement_that_fails_leaves_nothing(tmp_path, copy_converted):
     _need("litert")
 
     def fail(run):
@@ -362,9 +389,9 @@ def test_a_destination_that_is_no_folder(tmp_path, monkeypatch):
 
 
 def test_a_network_in_16_bits_has_a_wider_tolerance():
-    assert verify.choose_tolerance(_network()) == 1e-4
+    assert choose_tolerance(_network()) == 1e-4
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        assert verify.choose_tolerance(_network()) == 5e-2
+        assert choose_tolerance(_network()) == 5e-2
     finally:
         keras.config.set_dtype_policy("float32")

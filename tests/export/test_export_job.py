@@ -36,12 +36,6 @@ def exported(run, tmp_path_factory):
     return dest / "shades" / "1"
 
 
-@pytest.fixture
-def unproved(monkeypatch):
-    """Exports without the fresh processes of the proof, for tests of something else."""
-    monkeypatch.setattr(verify, "verify_saved_model", lambda *_: {})
-
-
 def _png(image):
     stream = io.BytesIO()
     Image.fromarray(image[..., 0]).save(stream, "PNG")
@@ -98,7 +92,7 @@ def test_prediction_and_serving_agree_on_files(run, exported, tmp_path):
         np.testing.assert_allclose(prediction.probabilities, np.sort(probabilities.numpy())[::-1], atol=1e-4)
 
 
-def test_export_at_the_command_line(monkeypatch, capsys, run, tmp_path, unproved):
+def test_export_at_the_command_line(monkeypatch, capsys, run, tmp_path, no_graph):
     status, out, err = run_main(monkeypatch, capsys, "export", run.path, tmp_path)
     assert status == 0, err
     path = tmp_path / "resnet8_cifar" / "1"
@@ -145,8 +139,11 @@ def test_help_lists_export_without_tensorflow():
             ["--format", "tflite"],
             "format must be one of 'saved_model', 'onnx', 'litert', 'openvino'. Received: 'tflite'",
         ),
-        (["--int8"], "int8 is of the format 'litert'. Received: 'saved_model'"),
-        (["--int8", "--format", "onnx"], "int8 is of the format 'litert'. Received: 'onnx'"),
+        (["--int8"], "int8, with images to calibrate with, is of the format 'litert'. Received: 'saved_model'"),
+        (
+            ["--int8", "--format", "onnx"],
+            "int8, with images to calibrate with, is of the format 'litert'. Received: 'onnx'",
+        ),
         (["--warm-up", "--format", "onnx"], "Warm-up requests are of the format 'saved_model'. Received: 'onnx'"),
         (
             ["--no-warm-up", "--format", "litert"],
@@ -225,7 +222,7 @@ def test_code_in_a_model_file_is_never_run(monkeypatch, capsys, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path):
+def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path, no_graph):
     def fail(*_):
         raise ExportFailed("logits differ")
 
@@ -240,7 +237,7 @@ def test_a_failing_export_is_status_1(monkeypatch, capsys, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_run_is_left_as_it_is(run, tmp_path, unproved):
+def test_a_run_is_left_as_it_is(run, tmp_path, no_graph):
     before = {path: path.read_bytes() for path in run.path.iterdir()}
     jobs.export_run(run.path, tmp_path)
     with pytest.raises(SaveError, match="Not a directory"):

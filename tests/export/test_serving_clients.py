@@ -1,4 +1,4 @@
-"""The clients of TensorFlow Serving, each in a process of its own, against servers that answer with its messages.
+"""The clients of TensorFlow Serving against servers that answer with its messages.
 
 TensorFlow Serving itself needs Docker. The stand-ins run an exported model's signature, and take and give what its REST API
 (its json_tensor.cc) and its protos say.
@@ -7,6 +7,8 @@ TensorFlow Serving itself needs Docker. The stand-ins run an exported model's si
 import base64
 import contextlib
 import csv
+import importlib
+import io
 import json
 import os
 import re
@@ -76,6 +78,14 @@ class StandIn:
         return {name: value.numpy() for name, value in outputs.items()}
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of a client that did not wait for its answer."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class RestServer:
     """`POST /v1/models/NAME[/versions/N]:predict` in row format."""
 
@@ -116,7 +126,7 @@ class RestServer:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -168,7 +178,7 @@ def draw_photo(index):
 
 
 @pytest.fixture(scope="module")
-def signatures(tmp_path_factory):
+def signatures(tmp_path_factory, export):
     """Of an exported network, as TensorFlow loads them."""
     keras.utils.set_random_seed(0)
     model = keras_resnet.build("resnet8_cifar", (16, 16, 3), 4, classifier_activation=None)
@@ -178,9 +188,7 @@ def signatures(tmp_path_factory):
     head.kernel.assign(0.1 * head.kernel)  # no probability is 0
     logits = model(np.stack([preprocess(draw_photo(index), preprocessing) for index in range(len(PHOTOS))]))
     head.bias.assign(-np.mean(logits, axis=0))
-    path = keras_resnet.export_saved_model(
-        model, tmp_path_factory.mktemp("served"), preprocessing, NAMES, name="shades", warm_up=False
-    )
+    path = export(model, tmp_path_factory.mktemp("served"), preprocessing, NAMES, name="shades", warm_up=False)
     return tf.saved_model.load(str(path)).signatures
 
 
@@ -226,6 +234,7 @@ def photos(tmp_path):
 
 
 def start(script, *arguments):
+    """Starts a client in a process of its own."""
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -238,14 +247,34 @@ def finish(process):
     return process.returncode, out, "".join(ours)
 
 
+def run_here(script, *arguments):
+    """Runs a client in this process, which has TensorFlow already: its exit status, stdout and stderr."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.syspath_prepend(CLIENTS)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setenv("no_proxy", "127.0.0.1")
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        try:
+            status = importlib.import_module(script.stem).main()
+        except SystemExit as stop:  # of argparse
+            status = stop.code
+    return status, out.getvalue(), err.getvalue()
+
+
 def options(server, photos, *more):
     table = photos.parent / "predictions.csv"
-    return photos, "--model=shades", "--host=127.0.0.1", f"--port={server.port}", f"--output={table}", *more
+    patient = "--timeout-seconds=3600"  # no request of a busy machine is given up, but where a test asks for it
+    where = "--model=shades", "--host=127.0.0.1", f"--port={server.port}", f"--output={table}"
+    return photos, *where, patient, "--backoff-seconds=0.01", *more
 
 
 def classify(server, photos, *more):
     """Runs a client to its end: its exit status, stdout, stderr, and the rows of its table, where there is one."""
-    return *finish(start(server.script, *options(server, photos, "--backoff-seconds=0.01", *more))), read_table(photos)
+    return *run_here(server.script, *options(server, photos, *more)), read_table(photos)
 
 
 def read_table(photos):
@@ -325,7 +354,7 @@ def test_gives_up_on_a_server_that_does_not_answer_in_time(server, stand_in, pho
     stand_in.faults = [HANG, HANG]
     status, _, err, rows = classify(server, photos, "--timeout-seconds=0.3", "--retries=1")
     assert (status, rows) == (1, [])
-    assert stand_in.sizes == [5, 5]
+    assert stand_in.sizes in ([], [5], [5, 5])  # a busy server may not have got to a request that is given up
     assert "must answer. Received at the last of 2 tries: " in err.splitlines()[-1]
     assert "no answer within 0.3 s" in err or "DEADLINE_EXCEEDED" in err
 
@@ -335,7 +364,9 @@ def test_unreachable_server(server, photos):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
         port = closed.getsockname()[1]
-        status, _, err, rows = classify(server, photos, f"--port={port}", "--retries=1")
+        # In a process of its own: gRPC keeps in mind, for all of a process, which port did not answer.
+        status, _, err = finish(start(server.script, *options(server, photos, f"--port={port}", "--retries=1")))
+    rows = read_table(photos)
     assert status == 1
     assert err.splitlines()[-1].startswith(f"error: 127.0.0.1:{port} must answer. Received at the last of 2 tries: ")
     assert "onnection refused" in err
@@ -350,7 +381,8 @@ def test_ctrl_c_keeps_the_rows(server, stand_in, photos, signatures):
         process = start(server.script, *options(server, photos, "--batch-size=2"))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert stand_in.hangs.wait(120)
+    while not stand_in.hangs.wait(1):
+        assert process.poll() is None, finish(process)
     process.send_signal(signal.SIGINT)
     status, _, err = finish(process)
     assert status == 130
@@ -391,17 +423,17 @@ def test_says_what_is_wrong_before_it_asks_a_server(script, tmp_path):
     assert helped[0] == 0
     assert "docker run" in helped[1]
     assert "--backoff-seconds" in helped[1]
-    empty = finish(start(CLIENTS / script, tmp_path, "--model=shades"))
+    empty = run_here(CLIENTS / script, tmp_path, "--model=shades")
     assert empty[0] == 1
     assert empty[2].startswith(f"error: {tmp_path} must hold images")
-    missing = finish(start(CLIENTS / script, tmp_path / "nowhere", "--model=shades"))
+    missing = run_here(CLIENTS / script, tmp_path / "nowhere", "--model=shades")
     assert missing[0] == 1
     assert "nowhere could not be listed: No such file or directory." in missing[2]
     (tmp_path / "a.png").touch()
-    unwritable = finish(start(CLIENTS / script, tmp_path, "--model=shades", f"--output={tmp_path / 'no' / 'p.csv'}"))
+    unwritable = run_here(CLIENTS / script, tmp_path, "--model=shades", f"--output={tmp_path / 'no' / 'p.csv'}")
     assert unwritable[0] == 1
     assert "p.csv could not be written: No such file or directory." in unwritable[2]
-    refused = finish(start(CLIENTS / script, tmp_path, "--model=shades", "--batch-size=0"))
+    refused = run_here(CLIENTS / script, tmp_path, "--model=shades", "--batch-size=0")
     assert refused[0] == 2
     assert "must be above 0. Received: 0" in refused[2]
 
