@@ -56,8 +56,19 @@ def flatten_layers(model: Any) -> Iterator[Any]:
 
 
 def get_nodes(operation: Any) -> list[Any]:
-    """Returns the calls of a Keras layer or operation: nodes with `input_tensors` and `outputs`."""
+    """Returns the calls of a Keras layer or operation, in all models that it is part of: `input_tensors`, `outputs`.
+
+    Public attributes such as `layer.input` tell the call only of a layer that was called once, and of a model its own
+    input in place of what it was called on.
+    """
     return operation._inbound_nodes
+
+
+def freeze_variables(function: Any) -> Any:
+    """Returns a concrete TensorFlow function with its variables as constants, so that TensorFlow can fold them."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(function)
 
 
 def is_onednn_on() -> bool | None:

@@ -65,7 +65,7 @@ def data(
         if value != getattr(recipes.NO_AUGMENTATION, name)
     }
     print_all(
-        f"{report.name} ({report.source}): "
+        f"{report.name} ({report.origin}): "
         + ", ".join(f"{sum(counts):,} {part}" for part, counts in rows)
         + " images",
         table,

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import InputError
-from keras_resnet.export.graph import get_nodes
 from keras_resnet.layers import GroupedConv1D, GroupedConv2D
 from keras_resnet.models import deep_graph
+from keras_resnet.private import get_nodes
 
 # Layers with the kernel's filters last, so that one factor per filter can be folded in.
 _LINEAR = (

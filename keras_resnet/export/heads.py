@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_resnet.errors import InputError
 from keras_resnet.export.fold import as_functional, get_producers, is_network
-from keras_resnet.export.graph import get_nodes
 from keras_resnet.models import deep_graph
+from keras_resnet.private import get_nodes
 from keras_resnet.probabilities import softmax
 
 TOP_K = 5  # classes that a server names

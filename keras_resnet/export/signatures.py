@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.preprocess import decode, normalize, read_shape, resize_with_pad
-from keras_resnet.export.graph import freeze_variables
 from keras_resnet.export.request import Request
 from keras_resnet.models import deep_graph
+from keras_resnet.private import freeze_variables
 
 
 class ServedModel(tf.Module):

@@ -16,8 +16,9 @@ from keras_resnet.data.describe import count_bytes, count_classes, count_turned,
 from keras_resnet.data.encoded import hold_in_memory, naming_undecodable
 from keras_resnet.errors import InputError
 from keras_resnet.files import write_beside
-from keras_resnet.inputs import Preprocessing
+from keras_resnet.inputs import DataSource, InputOptions, Preprocessing
 from keras_resnet.recipes import NO_AUGMENTATION, Augmentation, default_recipe
+from keras_resnet.records import Record
 
 # Of the contact sheet: more would be too small to see.
 MOST_CLASSES, IMAGES_PER_CLASS, DRAWS = 12, 2, 3
@@ -25,11 +26,11 @@ _LEAST_SHARE = 0.05  # of a mixed label, that is named below its image
 
 
 @dataclass(frozen=True)
-class DataReport:
+class DataReport(Record):
     """What `inspect_data` found."""
 
     name: str
-    source: str
+    origin: str  # where the data came from: "folder", "npz", "tfds mnist 3.0.1"
     class_names: tuple[str, ...]
     train_counts: tuple[int, ...]  # images of each class
     test_counts: tuple[int, ...]
@@ -41,15 +42,9 @@ class DataReport:
     preprocessing: Preprocessing  # as a training would have it, with mean and std
     augmentation: Augmentation  # as a training would have it
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        records = {"preprocessing": self.preprocessing.to_dict(), "augmentation": self.augmentation.to_dict()}
-        return {**values, **records}
-
 
 def inspect_data(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | DataSource,
     *,
     data_dir: str | os.PathLike[str] | None = None,
     memory_limit_bytes: int | None = None,
@@ -78,12 +73,16 @@ def inspect_data(
         SaveError: the picture could not be written.
     """
     given = Augmentation(**augmentation or {})  # a mistake fails before minutes go into reading data
-    images = data_module.load_data(data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error)
+    source = DataSource.of(data, data_dir=data_dir, memory_limit_bytes=memory_limit_bytes, on_error=on_error)
+    options = InputOptions(image_size_pixels, normalize)
+    images = data_module.load_data(source)
     default = default_recipe(images.name, len(images.train)).augmentation
     chosen = Augmentation.from_dict(
         {**default.to_dict(), **{name: getattr(given, name) for name in augmentation or {}}}
     )
-    preprocessing = data_module.compute_preprocessing(images, images.train, image_size_pixels, normalize=normalize)
+    preprocessing = data_module.compute_preprocessing(
+        images, images.train, options.image_size_pixels, normalize=options.normalize
+    )
     sizes = [count_bytes(split) for split in (images.train, images.test)]
     with naming_undecodable(images.train):
         smallest, largest = measure_sizes(images.train)
