@@ -57,15 +57,19 @@ def _network(spec=PLAIN, input_shape=(8, 10, 3), classes=4, activation="softmax"
 def convert(tmp_path_factory):
     """The version's folder of a network in a format, converted once."""
 
+    real = converters.ConvertedWriter.write
+
     @functools.cache
     def convert(format):
-        return export_format(_network(), tmp_path_factory.mktemp(format), format, PREPROCESSING)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(converters.ConvertedWriter, "write", real)  # whatever a test writes by
+            return export_format(_network(), tmp_path_factory.mktemp(format), format, PREPROCESSING)
 
     return convert
 
 
 @pytest.fixture
-def copy_converted(monkeypatch, convert):
+def copy_converted(convert, monkeypatch):  # in this order, so that the real way of writing is known first
     """Has exports write what was converted before, whatever the network."""
 
     def write(self, folder):
