@@ -101,7 +101,7 @@ def test_what_plans_and_supervises_a_search_loads_neither_keras_nor_kerastuner()
         "Candidates((32, 32, 3), 10, budget=Budget(max_params=10**6));"
         "print([m for m in ('tensorflow', 'keras', 'keras_tuner', 'sklearn') if m in sys.modules])"
     )
-    for module, name in (("search", "parse_space"), ("jobs.search_job", "search"), ("jobs", "search")):
+    for module, name in (("search", "parse_space"), ("jobs.searches.job", "search"), ("jobs", "search")):
         assert _run(code.format(module=module, name=name)) == "[]", module
 
 
