@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import operator
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Set
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from keras_resnet.errors import InputError, suggest
+
+T = TypeVar("T")
 
 
 class Record:
@@ -248,3 +253,26 @@ def check_choice(what: str, received: object, allowed: Iterable[object]) -> None
             f"{what} must be one of {', '.join(map(repr, allowed))}. Received: {received!r}."
             + suggest(str(received), map(str, allowed))
         )
+
+
+def read_stored(path: str | os.PathLike[str], what: str, translate: Callable[[Mapping[str, Any]], T]) -> T:
+    """Reads a JSON file into a record, by `translate`, which knows the layouts of all versions.
+
+    Args:
+        path: the file.
+        what: "a run", "a search", ..., for the message.
+        translate: from the file's mapping to the record.
+
+    Raises:
+        InputError: the file is no JSON, or not such a record.
+        OSError: it cannot be read.
+    """
+    try:
+        values = json.loads(Path(path).read_text("utf-8"))
+        if not isinstance(values, dict):
+            raise InputError(f"it holds {type(values).__name__}")
+        return translate(values)
+    except KeyError as error:
+        raise InputError(f"{path} is not the record of {what} of this version: it has no {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:  # InputError is a ValueError
+        raise InputError(f"{path} is not the record of {what} of this version: {error}") from error

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import InputError
 from keras_resnet.inputs import Preprocessing
-from keras_resnet.records import Record, check_types
+from keras_resnet.records import Record, check_types, read_stored
 
 EXPORT_FILE = "export.json"
 
@@ -70,10 +69,8 @@ def read_export(folder: str | os.PathLike[str]) -> ExportRecord:
         InputError: `export.json` there is none of this version's.
         OSError: it cannot be read.
     """
-    path = Path(folder) / EXPORT_FILE
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        kind = SavedModelRecord if "signatures" in values else ConvertedRecord
-        return kind.from_dict(values)
-    except (ValueError, TypeError) as error:  # InputError is a ValueError
-        raise InputError(f"{path} is not the record of an export of this version: {error}") from error
+    return read_stored(Path(folder) / EXPORT_FILE, "an export", _read)
+
+
+def _read(values: Mapping[str, Any]) -> ExportRecord:
+    return (SavedModelRecord if "signatures" in values else ConvertedRecord).from_dict(values)

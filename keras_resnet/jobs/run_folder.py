@@ -14,8 +14,8 @@ from keras_resnet.files import dump_csv, write_beside
 from keras_resnet.folders import FolderLock, LockTaken, NewFolders, remove_partial_files
 from keras_resnet.inputs import Preprocessing
 from keras_resnet.jobs.run_record import RunRecord
-from keras_resnet.jobs.stored import read_stored
 from keras_resnet.recipes import Recipe
+from keras_resnet.records import read_stored
 from keras_resnet.specs import ResNetSpec
 
 RUN_FILE = "run.json"

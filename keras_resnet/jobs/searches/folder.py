@@ -11,7 +11,7 @@ from keras_resnet.files import dump_csv, write_beside
 from keras_resnet.folders import FolderLock, LockTaken
 from keras_resnet.jobs.searches.record import SearchRecord, SearchRequest, read_record
 from keras_resnet.jobs.searches.results import Search, TrialResult
-from keras_resnet.jobs.stored import read_stored
+from keras_resnet.records import read_stored
 from keras_resnet.search import PROGRESS_FILE, Candidates, Progress
 from keras_resnet.specs import count_totals
 
