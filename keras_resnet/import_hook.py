@@ -10,7 +10,6 @@ choose one. So our layers are registered in the moment in which the script's own
 
 from __future__ import annotations
 
-import importlib.abc
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -23,13 +22,16 @@ def when_imported(name: str, action: Callable[[], object]) -> None:
     Where the package is in the middle of its own import, which then has led here, nothing is done: it could not be used yet.
     """
     if name not in sys.modules:
-        sys.meta_path.insert(0, _Hook(name, action))
+        sys.meta_path.insert(0, _Hook(name, action))  # type: ignore[arg-type]
     elif not getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False):
         action()
 
 
-class _Hook(importlib.abc.MetaPathFinder):
-    """Finds nothing itself: has the loader that the other finders give call the action after the package."""
+class _Hook:
+    """Finds nothing itself: has the loader that the other finders give call the action after the package.
+
+    It is a finder by its method; `importlib.abc`, which has a base class for finders, takes longer to load than all else here.
+    """
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self._name, self._action = name, action

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import operator
 import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Set
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from keras_resnet.errors import InputError, suggest
@@ -267,8 +265,11 @@ def read_stored(path: str | os.PathLike[str], what: str, translate: Callable[[Ma
         InputError: the file is no JSON, or not such a record.
         OSError: it cannot be read.
     """
+    import json  # only where a file is read: records themselves are part of every start
+
     try:
-        values = json.loads(Path(path).read_text("utf-8"))
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
         if not isinstance(values, dict):
             raise InputError(f"it holds {type(values).__name__}")
         return translate(values)
