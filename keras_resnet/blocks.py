@@ -41,7 +41,7 @@ def _kernel_initializer(dialect: Dialect) -> initializers.Initializer:
 
 def conv(
     x: Tensor,
-    plan: Conv,
+    convolution: Conv,
     *,
     bn_follows: bool = True,
     zero_kernel: bool = False,
@@ -53,7 +53,7 @@ def conv(
 
     Args:
         x: (batch, height, width, channels) or (batch, steps, channels).
-        plan: filters, kernel sizes, stride, dilation and groups.
+        convolution: filters, kernel sizes, stride, dilation and groups.
         bn_follows: whether BN comes next, which may make a bias needless.
         zero_kernel: whether the kernel starts at 0.
         dialect: padding, bias, initialiser.
@@ -67,26 +67,26 @@ def conv(
     Raises:
         InputError: an even kernel size.
     """
-    if any(size % 2 == 0 for size in plan.kernel_sizes):  # has no middle, so that no padding keeps the size
+    if any(size % 2 == 0 for size in convolution.kernel_sizes):  # has no middle, so that no padding keeps the size
         raise InputError(
-            f"{layer_name(prefix, 'conv', index)}: kernel sizes must be odd. Received: {plan.kernel_sizes!r}."
+            f"{layer_name(prefix, 'conv', index)}: kernel sizes must be odd. Received: {convolution.kernel_sizes!r}."
         )
     outputs = []
-    for size, filters in plan.shares:
-        side_by_side = size if len(plan.kernel_sizes) > 1 else None
-        padded = _pad(x, size, plan.stride, dialect, layer_name(prefix, "pad", index, side_by_side))
+    for size, filters in convolution.shares:
+        side_by_side = size if len(convolution.kernel_sizes) > 1 else None
+        padded = _pad(x, size, convolution.stride, dialect, layer_name(prefix, "pad", index, side_by_side))
         options = {
-            "strides": plan.stride,
-            "padding": "valid" if _needs_pad_layer(size, plan.stride, dialect) else "same",
-            "dilation_rate": plan.dilation if size > 1 else 1,
+            "strides": convolution.stride,
+            "padding": "valid" if _needs_pad_layer(size, convolution.stride, dialect) else "same",
+            "dilation_rate": convolution.dilation if size > 1 else 1,
             "use_bias": dialect.has_bias(bn_follows=bn_follows),
             "kernel_initializer": "zeros" if zero_kernel else _kernel_initializer(dialect),
             "data_format": NHWC,
             "name": layer_name(prefix, "conv", index, side_by_side),
         }
-        if plan.groups > 1:
+        if convolution.groups > 1:
             grouped: Any = {1: GroupedConv1D, 2: GroupedConv2D}[_rank(x)]
-            outputs.append(grouped(filters, size, groups=plan.groups, **options)(padded))
+            outputs.append(grouped(filters, size, groups=convolution.groups, **options)(padded))
         else:
             outputs.append(_layer("Conv", padded, filters, size, **options))
     return keras_layers.Concatenate(name=layer_name(prefix, "join", index))(outputs) if len(outputs) > 1 else outputs[0]
@@ -148,10 +148,10 @@ def stem(x: Tensor, kind: str, filters: int, *, dialect: Dialect = TORCHVISION) 
     """
     check_stem(kind, filters)
     convs = stem_convs(kind, filters)
-    for number, plan in enumerate(convs, start=1):
+    for number, convolution in enumerate(convs, start=1):
         index = number if len(convs) > 1 else None
         normalized = number < len(convs) or not dialect.preactivation
-        x = conv(x, plan, bn_follows=normalized, dialect=dialect, prefix=STEM, index=index)
+        x = conv(x, convolution, bn_follows=normalized, dialect=dialect, prefix=STEM, index=index)
         if normalized:
             x = batch_norm(x, dialect=dialect, name=layer_name(STEM, "bn", index))
             x = relu(x, layer_name(STEM, "relu", index))
@@ -270,7 +270,7 @@ def _residual(x: Tensor, block: Block) -> Tensor:
     """`relu(branch(x) + shortcut(x))`, or in pre-activation `branch(relu(bn(x))) + shortcut(x)`."""
     name, dialect, convs = block.name, block.dialect, block.convs
     y, activated = x, None
-    for index, plan in enumerate(convs, start=1):
+    for index, convolution in enumerate(convs, start=1):
         last = index == len(convs)
         bn_name, relu_name = layer_name(name, "bn", index), layer_name(name, "relu", index)
         if dialect.preactivation:
@@ -280,7 +280,7 @@ def _residual(x: Tensor, block: Block) -> Tensor:
             y = keras_layers.Dropout(block.block_dropout, name=layer_name(name, "dropout"))(y)
         y = conv(
             y,
-            plan,
+            convolution,
             bn_follows=not (last and dialect.preactivation),
             # With BN before the convolution a zero gamma would leave nothing but zeros behind a ReLU, for ever.
             zero_kernel=last and block.zero_gamma and dialect.preactivation,

@@ -85,7 +85,7 @@ def rewrite(
         slice_pools: pools of a single pixel, which only leave out, become slices; oneDNN's pools are slow to begin.
     """
     model = as_functional(model)
-    plan = _Plan(model)
+    folding = _Folding(model)
     sources: dict[str, Any] = {}
 
     def clone(layer: Any) -> Any:
@@ -97,7 +97,7 @@ def rewrite(
             sources[layer.name] = layer
         if _has_lora(layer):
             config |= {"lora_rank": None}  # what it adds is in the kernel
-        if layer.name in plan.folded:
+        if layer.name in folding.folded:
             config |= {"use_bias": True, "kernel_initializer": "zeros"}
         if native_groups and getattr(layer, "groups", 1) > 1 and kind in _GROUPED:
             kind = _GROUPED[kind]
@@ -111,7 +111,7 @@ def rewrite(
             raise _not_rebuilt(model, error) from error
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in plan.removed else layer(*args, **kwargs)
+        return args[0] if layer.name in folding.removed else layer(*args, **kwargs)
 
     with deep_graph():
         try:
@@ -126,7 +126,7 @@ def rewrite(
         if layer.name not in sources:
             continue
         source = sources[layer.name]
-        weights = _fold(source, plan.folded[layer.name]) if layer.name in plan.folded else _get_weights(source)
+        weights = _fold(source, folding.folded[layer.name]) if layer.name in folding.folded else _get_weights(source)
         if pair_groups and _is_narrow(source):
             weights[0] = _pair(weights[0], source.groups)
         layer.set_weights(weights)
@@ -187,7 +187,7 @@ def get_producers(model: keras.Model) -> dict[int, Any]:
     return producers
 
 
-class _Plan:
+class _Folding:
     """Which layers of a model go away, and what is folded into which."""
 
     def __init__(self, model: keras.Model) -> None:
@@ -200,9 +200,9 @@ class _Plan:
         self.removed = {layer.name for layer in model.operations if isinstance(layer, _IDENTITIES)}
         for layer in model.operations:
             if type(layer) is keras.layers.BatchNormalization and len(get_nodes(layer)) == 1:
-                self._plan(layer)
+                self._add(layer)
 
-    def _plan(self, bn: Any) -> None:
+    def _add(self, bn: Any) -> None:
         targets = self._find_targets(bn.input)
         axis = bn.axis if bn.axis >= 0 else bn.axis + len(bn.input.shape)
         if not targets or any(_channel_axis(layer, len(bn.input.shape)) != axis for layer in targets):

@@ -1,6 +1,5 @@
 """What importing the package does: nothing heavy, oneDNN on, and a word about its namesake."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -9,8 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from keras_resnet.import_hook import when_imported
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,27 +28,6 @@ def test_the_old_package_of_this_name_is_named(tmp_path, name):
         "ImportError: The old Keras 2 package keras-resnet 0.2.0 is installed under the same import name" in done.stderr
     )
     assert "pip uninstall -y keras-resnet keras-native-resnet" in done.stderr
-
-
-def test_the_import_hook_acts_once_and_outlives_a_failed_import(tmp_path, monkeypatch):
-    module, seen = tmp_path / "hooked_here.py", []
-    monkeypatch.syspath_prepend(tmp_path)
-    when_imported("hooked_here", lambda: seen.append(sys.modules["hooked_here"].VALUE))
-    finders = list(sys.meta_path)
-    module.write_text("raise ImportError('not yet')")
-    with pytest.raises(ImportError, match="not yet"):
-        importlib.import_module("hooked_here")
-    assert sys.meta_path == finders
-    module.write_text("VALUE = 1  # of another length than before")
-    importlib.invalidate_caches()
-    importlib.import_module("hooked_here")
-    importlib.reload(sys.modules["hooked_here"])
-    assert seen == [1]
-    assert sys.meta_path == finders[1:]
-    when_imported("hooked_here", lambda: seen.append(2))  # there already
-    assert seen == [1, 2]
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("hooked_nowhere")
 
 
 def test_onednn_is_turned_on_unless_the_user_has_set_it():
