@@ -30,7 +30,8 @@ class Owner(Record):
     process: int
     host: str
     started: str  # when it took the folder, ISO 8601
-    process_started: float  # when the process began, in seconds since 1970: numbers of processes are given out again
+    # When the process began, in seconds since 1970: numbers of processes are given out again. 0.1 did not write it down.
+    process_started: float | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -46,7 +47,8 @@ class Owner(Record):
         if not self.is_here:
             return True
         try:
-            return abs(psutil.Process(self.process).create_time() - self.process_started) < 1
+            began = psutil.Process(self.process).create_time()
+            return self.process_started is None or abs(began - self.process_started) < 1
         except psutil.Error:
             return False
 

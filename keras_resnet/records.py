@@ -80,7 +80,7 @@ def _make_check(kind: Any, facts: Mapping[str, Any]) -> Callable[[Record, str, A
         if value is None and optional:
             return
         if inner is int:
-            take_counts(record, (name,), low, optional=optional)
+            take_counts(record, (name,), low)
         if choices is not None:
             check_choice(name, value, choices)
         elif inner is bool and not isinstance(value, bool):

@@ -216,6 +216,14 @@ def test_a_run_folder_left_by_a_killed_process(npz, tmp_path):
         InputError, match=r"was left by process \d+, started .*, which was stopped. It left checkpoint.weights.h5"
     ):
         _train(npz, folder)
+    lock["process_started"] = 1.0  # 0.1 did not write it down; the number of a process may be another's now
+    (folder / "running.json").write_text(json.dumps({**lock, "process": os.getpid()}))
+    with pytest.raises(InputError, match=r"was left by process \d+"):
+        _train(npz, folder)
+    for written in ("{", '{"process": "x"}', "[]"):
+        (folder / "running.json").write_text(written)
+        with pytest.raises(InputError, match=r"is in use, or was left by a run that was stopped"):
+            _train(npz, folder)
     lock["host"] = "elsewhere"
     (folder / "running.json").write_text(json.dumps(lock))
     with pytest.raises(InputError, match=r"in use by process \d+ on elsewhere since"):
@@ -230,7 +238,8 @@ def test_a_run_folder_left_by_a_killed_process(npz, tmp_path):
         ({"recipe": {"epoch": 3}}, r"A Recipe has the fields .* Received: 'epoch'. Did you mean 'epochs'"),
         ({"train_size": 1000}, r"train-size must be from 1 to 96, .*Received: 1000"),
         ({"train_size": 1}, r"validation split needs at least 2 training images. Received: 1"),
-        ({"test_size": 0}, r"test-size must be from 1 to 24"),
+        ({"test_size": 0}, r"test_size must be None or an integer of at least 1. Received: 0"),
+        ({"test_size": 25}, r"test-size must be from 1 to 24, .*Received: 25"),
         (
             {"image_size_pixels": (0, 8)},
             r"image_size_pixels must be \(height, width\), both at least 1. Received: \(0, 8\)",
