@@ -1,5 +1,7 @@
 """Random specs, for properties that hold of every network."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -43,3 +45,10 @@ def specs(draw):
         output_stride=draw(st.sampled_from([None, *reached])),
         dialect=draw(st.sampled_from(list(DIALECTS.values()))),
     )
+
+
+@st.composite
+def deep_specs(draw):
+    """Specs of any kind, with stages long enough that blocks repeat."""
+    spec = draw(specs())
+    return dataclasses.replace(spec, depths=[draw(st.integers(1, 6)) for _ in spec.depths])
