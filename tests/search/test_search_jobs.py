@@ -4,6 +4,7 @@ Every search here is of one seed, so what a disturbed one must come to is known:
 """
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -218,8 +219,8 @@ def test_a_winner_that_cannot_be_trained(npz, finished, tmp_path, copied):
 def test_a_search_in_which_every_trial_fails_says_why(npz, finished, tmp_path, monkeypatch, capsys):
     fields = {"blocks": ("basic",), "stages": (2,), "depths": (1,), "widths": (8, 16), "stems": ("cifar",)}
     space = Space(**fields, learning_rates=(1e30,))
-    plan = finished.record.plan.to_dict() | {"space": space.complete((8, 8, 1), 1.0).to_dict()}
-    record = read_record({**finished.record.to_json(), "plan": plan})
+    plan = dataclasses.replace(finished.record.plan, space=space.complete((8, 8, 1), 1.0))
+    record = dataclasses.replace(finished.record, plan=plan)
     folder = write_planned(tmp_path / "s", record, trials=1, space=space)
     options = ("--tuner", "random", "--trials", "1", "--max-params", "6k", "--epochs", "3", "--batch-size", "16")
     options += ("--search-dir", folder, "--threads", "1")

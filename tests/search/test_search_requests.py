@@ -70,7 +70,7 @@ def test_an_empty_space():
 
 
 def test_a_plan_that_fails_leaves_nothing(npz, tmp_path):
-    message = r"max_params must be at least \d+, which the smallest network of the space takes .*Received: 100"
+    message = r"max_params must be at least [\d,]+, which the smallest network of the space takes .*Received: 100"
     with pytest.raises(InputError, match=message):
         search(npz, tmp_path / "s", max_params=100)
     assert not list(tmp_path.iterdir())
