@@ -41,7 +41,7 @@ def test_a_search_folder_holds_the_search(finished):
     for trial in finished.trials:
         assert trial.status == "COMPLETED"
         assert trial.parameters <= MAX_PARAMS
-        assert [epoch["epoch"] for epoch in trial.history] == [1, 2, 3]
+        assert [epoch.number for epoch in trial.history] == [1, 2, 3]
         left = {path.name for path in (finished.path / "trials" / f"trial_{trial.trial_id}").iterdir()}
         assert left == {"trial.json", "progress.json", "checkpoint.weights.h5"}
     assert jobs.load_search(finished.path).trials == finished.trials
@@ -51,7 +51,7 @@ def test_a_search_folder_holds_the_search(finished):
     best = finished.best
     assert (record.best.trial_id, record.best.spec, record.best.recipe) == (best.trial_id, best.spec, best.recipe)
     assert record.best.parameters == best.parameters
-    assert record.best.val_loss == best.kept.val_loss == min(epoch["val_loss"] for epoch in best.history)
+    assert record.best.val_loss == best.kept.val_loss == min(epoch.val_loss for epoch in best.history)
     assert (record.plan.data.train_images, record.plan.data.validation_images) == (77, 19)
     supervisor, chief, worker = record.processes
     assert [facts.name for facts in record.processes] == ["supervisor", "chief", "worker0"]
@@ -151,7 +151,7 @@ def test_a_chief_and_a_machine_of_workers_finish_a_search(by_machines):
     folder, outputs = by_machines
     assert all("4 trials completed, 0 failed" in output for output in outputs)
     found = jobs.load_search(folder)
-    epochs = [[epoch["epoch"] for epoch in trial.history] for trial in found.trials]
+    epochs = [[epoch.number for epoch in trial.history] for trial in found.trials]
     assert epochs == [[1], [1], [1], [2, 3]]
     assert [(trial.first_epoch, trial.epochs) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
     first, promoted = found.trials[:3], found.trials[3]

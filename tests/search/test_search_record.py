@@ -57,7 +57,7 @@ def test_a_search_of_0_1(stored):
         ("0", "COMPLETED", 1),
         ("1", "COMPLETED", 1),
     ]
-    assert all(trial.parameters <= 2000 and trial.kept.epoch == 1 for trial in found.trials)
+    assert all(trial.parameters <= 2000 and trial.kept.number == 1 for trial in found.trials)
 
 
 def test_a_search_of_before_there_were_data_options_is_gone_on_with(stored):

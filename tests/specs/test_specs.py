@@ -212,7 +212,7 @@ def test_unknown_networks(name, message):
         ),
         ({"block": "basic", "width_per_group": 128}, r"no inner width, so width_per_group must be 64.* Received: 128"),
         ({"rank": True}, r"rank must be an integer of at least 1. Received: True"),
-        ({"output_stride": 2.0}, r"output_stride must be None or an integer of at least 1. Received: 2.0"),
+        ({"output_stride": 2.0}, r"output_stride must be an integer of at least 1. Received: 2.0"),
         ({"depths": {1, 2}}, r"depths must be a tuple with one integer per stage. Received: \{1, 2\}"),
         ({"kernel_sizes": 3}, r"kernel_sizes must be a tuple with one integer per kernel. Received: 3"),
         ({"zero_gamma": "no"}, r"zero_gamma must be True or False. Received: 'no'"),

@@ -25,7 +25,7 @@ class TrialResult:
     multiply_adds: int
     first_epoch: int  # epochs done by the trial that this one goes on from (Hyperband), else 0
     epochs: int  # that the network is to have seen in the end
-    history: tuple[Epoch, ...]
+    history: tuple[Epoch, ...]  # as far as the trial has come
     seconds: float
     reason: str  # why it failed, else ""
 
