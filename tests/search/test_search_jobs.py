@@ -26,6 +26,7 @@ from search_helpers import (
 )
 
 from keras_resnet import InputError, Recipe, jobs, load_data
+from keras_resnet.jobs.run_record import Winner
 from keras_resnet.jobs.searches import job, process
 from keras_resnet.jobs.searches.record import read_record
 from keras_resnet.jobs.searches.service import VARIABLES
@@ -172,13 +173,10 @@ def test_data_is_read_as_asked_in_the_plan_in_workers_and_by_the_training_of_the
     assert (plan.preprocessing.mean, plan.preprocessing.std) == ((0.1307,), (0.3081,))
     common = {"search_dir": found.path, "recipe": {"max_steps": 1}, "verbose": 0}
     run = jobs.train(folder, run_dir=tmp_path / "taken", **common)
-    assert (run.preprocessing.mean, run.record["data"]["skipped_images"]) == ((0.1307,), [broken])
-    assert {name: run.record["data"][name] for name in ("on_error", "normalize")} == {
-        "on_error": "skip",
-        "normalize": "mnist",
-    }
+    assert (run.preprocessing.mean, run.record.data.skipped_images) == ((0.1307,), (broken,))
+    assert (run.record.source.on_error, run.record.input.normalize) == ("skip", "mnist")
     own = jobs.train(folder, run_dir=tmp_path / "given", normalize="dataset", **common)
-    assert own.record["data"]["normalize"] == "dataset"
+    assert own.record.input.normalize == "dataset"
     assert own.preprocessing.mean != run.preprocessing.mean
     with pytest.raises(InputError, match=r"could not be decoded as a PNG or JPEG image"):
         jobs.train(folder, run_dir=tmp_path / "stops", on_error="stop", **common)
@@ -191,13 +189,13 @@ def test_the_winner_is_trained_by_its_recipe(npz, finished, tmp_path):
     run = jobs.train(npz, search_dir=finished.path, run_dir=tmp_path / "r", recipe={"max_steps": 2}, verbose=0)
     best, record = finished.best, run.record
     assert run.spec == best.spec
-    assert record["model"]["parameters"] == best.parameters
-    assert record["search"] == {"path": str(finished.path), "trial": best.trial_id}
+    assert record.model.parameters == best.parameters
+    assert record.search == Winner(str(finished.path), best.trial_id)
     assert best.recipe.validation_split == process.SEARCH_VALIDATION_SPLIT
     changed = {"validation_split": Recipe().validation_split, "max_steps": 2}
-    assert record["recipe"] == {**best.recipe.to_dict(), **changed}
-    assert record["recipe"]["epochs"] == 3
-    assert jobs.evaluate(run.path, verbose=0).to_dict() == record["test"]
+    assert record.recipe == dataclasses.replace(best.recipe, **changed)
+    assert record.recipe.epochs == 3
+    assert jobs.evaluate(run.path, verbose=0).to_dict() == record.test.to_dict()
 
 
 def test_a_winner_that_cannot_be_trained(npz, finished, tmp_path, copied):

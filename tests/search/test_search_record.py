@@ -33,7 +33,6 @@ def test_a_search_of_0_1(stored):
         recipe={"epochs": 1, "batch_size": 16},
     )
     assert record.plan.data == DataFacts(
-        name="digits",
         origin="scikit-learn load_digits",
         class_names=tuple("0123456789"),
         channels=1,
