@@ -105,7 +105,7 @@ def read_files(folder):
 
 
 def count_epochs(folder):
-    return sum(len(Progress(path).records) for path in Path(folder).glob("trials/trial_*"))
+    return sum(len(Progress(path).epochs) for path in Path(folder).glob("trials/trial_*"))
 
 
 def wait_until(condition, process=None):
