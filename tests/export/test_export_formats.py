@@ -208,7 +208,7 @@ def test_int8_of_a_run_with_its_accuracies(tmp_path, run):
     measured = record["measured"]
     assert measured["float_accuracy"] == run.record.test.accuracy
     assert (measured["test_images"], measured["calibration_images"]) == (24, 20)
-    data = np.load(run.record.data.name)
+    data = np.load(run.record.source.name)
     logits = runtimes.load(path, "litert")(data["x_test"].astype(np.float32))["logits"]
     assert measured["int8_accuracy"] == (logits.argmax(-1) == data["y_test"]).mean()
     assert measured["int8_accuracy"] > 0.6  # three shades
