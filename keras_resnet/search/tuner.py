@@ -39,7 +39,11 @@ class TrialCheckpoint:
 
     def __init__(self, progress: Progress, best_path: str | os.PathLike[str]) -> None:
         self._progress, self._best_path = progress, best_path
-        self.best: Epoch | None = None
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best of the epochs that are saved."""
+        return EpochLog(self._progress.epochs).best
 
     @property
     def epochs(self) -> Sequence[Epoch]:
@@ -59,7 +63,6 @@ class TrialCheckpoint:
             return
         if log.latest_is_best:
             write_beside(self._best_path, model.save_weights)
-        self.best = log.best
         self._progress.save_epoch(model, log.epochs)
 
     def load_best(self, model: keras.Model) -> bool:

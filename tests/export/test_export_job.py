@@ -115,7 +115,7 @@ def test_int8_at_the_command_line(monkeypatch, capsys, run, tmp_path):
     assert measured["calibration_images"] == 9
     assert out.splitlines() == [
         f"litert of resnet8_cifar, version 1, verified; in {path}",
-        f"test accuracy {measured['int8_accuracy']:.4f} as int8, {run.record['test']['accuracy']:.4f} as float, on 24 images",
+        f"test accuracy {measured['int8_accuracy']:.4f} as int8, {run.record.test.accuracy:.4f} as float, on 24 images",
     ]
 
 
