@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import zipfile
@@ -119,8 +120,8 @@ def build(
             f"{spec.name}: a spec with block='custom' is built with a block function of your own, "
             "build(spec, block=my_block). Received: block=None."
         )
-    if block is not None and not callable(block):
-        raise InputError(f"block must be a function such as blocks.basic_block, or None. Received: {block!r}.")
+    if block is not None:
+        _check_block_function(block)
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise InputError(f"name must be a string without '/', or None. Received: {name!r}.")
     if classifier_activation is not None:
@@ -193,6 +194,23 @@ def _find_joins(spec: ResNetSpec, *, own_block: bool) -> Callable[[keras.Layer],
         return name is not None and name.block is not None and name.place != first
 
     return may_join
+
+
+def _check_block_function(block: object) -> None:
+    """Raises InputError unless `block` can be called as `block(x, block)`."""
+    if not callable(block):
+        raise InputError(f"block must be a function such as blocks.basic_block, or None. Received: {block!r}.")
+    try:
+        signature = inspect.signature(block)
+    except ValueError:  # of a function that is written in C
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise InputError(
+            "block must be a function that is called as block(x, block), with a tensor and a keras_resnet.Block. "
+            f"Received: one with the arguments {signature}."
+        ) from error
 
 
 def _check_block_output(x: Any, spec: ResNetSpec, block_name: str) -> None:

@@ -203,6 +203,11 @@ def test_a_block_of_ones_own_is_checked():
         (lambda x: blocks.conv_bn(x, 8, 2, prefix="p"), r"p_conv: kernel sizes must be odd. Received: \(2,\)"),
         (lambda x: stage_outputs("x"), r"stage_outputs needs a Keras model. Received: 'x'"),
         (lambda x: load_model(None), r"must be a .keras file. Received: None"),
+        (lambda x: build("resnet18", block=3), r"block must be a function such as .*, or None. Received: 3"),
+        (  # as 0.1 called them
+            lambda x: build("resnet8_cifar", block=lambda x, filters, *, stride, name, **options: x),
+            r"called as block\(x, block\), .* Received: one with the arguments \(x, filters, \*, stride, name, \*\*options\)",
+        ),
         (lambda x: build("resnet18", name="a/b"), r"name must be a string without '/', or None. Received: 'a/b'"),
         (lambda x: build("resnet18", 5, input_tensor=x), r"input_shape must be \(height.* Received: 5"),
         (lambda x: keras_resnet.resnet18(weights=5), r"path of an existing file. Received: 5"),
