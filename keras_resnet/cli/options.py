@@ -127,7 +127,7 @@ MEMORY_LIMIT = click.option(
 )
 ON_ERROR = click.option(
     "--on-error",
-    type=click.Choice(["stop", "skip"]),
+    type=click.Choice(inputs.ON_ERROR),
     help="Images that cannot be decoded: stop there, or decode all once first and skip and count those.  [default: stop]",
 )
 NORMALIZE = click.option(

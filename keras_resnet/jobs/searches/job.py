@@ -230,7 +230,8 @@ def _write_results(supervisor: Supervisor) -> None:
     """Writes what the search has come to: search.json, the leaderboard, the picture."""
     folder, record = supervisor.folder, supervisor.record
     trials = folder.read_trials(record)
-    ranking = Search(folder.path, record, trials).ranking
+    found = Search(folder.path, record, trials)
+    ranking = found.ranking
     record = replace(
         record,
         seconds=round(record.seconds + supervisor.seconds, 1),
@@ -242,7 +243,7 @@ def _write_results(supervisor: Supervisor) -> None:
         best=ranking[0].to_best() if ranking else None,
     )
     folder.write(record)
-    folder.write_leaderboard(Search(folder.path, record, trials))
+    folder.write_leaderboard(found)
     if ranking:
         from keras_resnet import plots
 
